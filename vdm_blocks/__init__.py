@@ -1,0 +1,3 @@
+"""Building blocks for video diffusion."""
+
+__version__ = "0.1.0"
