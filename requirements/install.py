@@ -1,8 +1,8 @@
 """Make .venv hold what the requirements ask for: `python3 requirements/install.py run`, or `dev`.
 
 `run` is for the demo, the training and the benchmarks; `dev` adds what tests and documentation need. Only the
-standard library is used, for nothing else is there yet. When nothing changed it ends at once. A set-up that was
-stopped half-way starts from nothing the next time: a half-written package can look installed to pip.
+standard library is used, for nothing else is there yet. When nothing changed it ends at once. A set-up that
+was stopped half-way starts from nothing the next time: a half-written package can look installed to pip.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def install(purpose: str) -> None:
         unfinished.touch()
         venv.create(VENV, with_pip=True)
     unfinished.touch()
-    pip = [VENV / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     for number, (what, arguments) in enumerate(STEPS.items(), 1):
         print(f"  {number}/{len(STEPS)} {what}", flush=True)
         target = [f".[{EXTRAS[purpose]}]"] if arguments[-1] == "--editable" else []
