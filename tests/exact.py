@@ -1,8 +1,8 @@
 """Small videos drawn from Gaussians and mixtures, about which everything is known in closed form (float64).
 
-`Mixture` knows its density, posterior mean, score, guided density and probability-flow map at any noise level,
-of shape (), (B,) or (B, T). `ExactDenoiser` makes a `Denoiser` of it over any schedule. The class of a sample is
-written into `Conditioning.text`; text that is masked out means unconditional.
+`Mixture` knows its density, posterior mean, score, guided density and probability-flow map at any noise
+level, of shape (), (B,) or (B, T). `ExactDenoiser` makes a `Denoiser` of it over any schedule. The class of
+a sample is written into `Conditioning.text`; text that is masked out means unconditional.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -81,11 +82,17 @@ class Mixture:
         labels = torch.full((z_t.shape[0],), -1) if labels is None else labels
         a, solved, log_normal = self._marginals(z_t, alpha, sigma)
         posterior = (self._log_weights(labels) + log_normal).softmax(dim=1)
-        means = self.means.reshape(1, -1, self.size) + torch.einsum("kij,bkj->bki", self.covariances, a * solved)
+        means = self.means.reshape(1, -1, self.size) + torch.einsum(
+            "kij,bkj->bki", self.covariances, a * solved
+        )
         return torch.einsum("bk,bki->bi", posterior, means).view_as(z_t)
 
     def log_density(
-        self, z_t: Tensor, alpha: Tensor | None = None, sigma: Tensor | None = None, labels: Tensor | None = None
+        self,
+        z_t: Tensor,
+        alpha: Tensor | None = None,
+        sigma: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """log p(z_t), (B,) in nats; with no level given that of the clean data."""
         alpha = torch.ones((), dtype=torch.float64) if alpha is None else alpha
@@ -95,13 +102,17 @@ class Mixture:
 
     def score(self, z_t: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """The gradient of log p(z_t)."""
-        a, solved, log_normal = self._marginals(z_t, alpha, sigma)
+        _, solved, log_normal = self._marginals(z_t, alpha, sigma)
         labels = torch.full((z_t.shape[0],), -1) if labels is None else labels
         posterior = (self._log_weights(labels) + log_normal).softmax(dim=1)
         return -torch.einsum("bk,bki->bi", posterior, solved).view_as(z_t)
 
-    def guided_log_density(self, z_t: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor, scale: float) -> Tensor:
-        """log of p(z_t | c)^scale p(z_t)^(1 - scale), not normalised: the tilt of classifier-free guidance."""
+    def guided_log_density(
+        self, z_t: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor, scale: float
+    ) -> Tensor:
+        """log of p(z_t | c)^scale p(z_t)^(1 - scale), not normalised: the tilt of classifier-free
+        guidance.
+        """
         conditional = self.log_density(z_t, alpha, sigma, labels)
         return scale * conditional + (1 - scale) * self.log_density(z_t, alpha, sigma)
 
@@ -142,7 +153,7 @@ class Mixture:
         start, end = torch.atan2(sigma_t, alpha_t), torch.atan2(sigma_s, alpha_s)
         grid = torch.linspace(float(start), float(end), steps + 1, dtype=torch.float64)
         z = z_t / torch.hypot(alpha_t, sigma_t)
-        for phi, following in zip(grid[:-1], grid[1:], strict=True):
+        for phi, following in pairwise(grid):
             h = following - phi
             k1 = velocity(phi, z)
             k2 = velocity(phi + h / 2, z + h / 2 * k1)
@@ -151,7 +162,9 @@ class Mixture:
             z = z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         return z * torch.hypot(alpha_s, sigma_s)
 
-    def guided(self, z_t: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor | None, scale: float) -> Tensor:
+    def guided(
+        self, z_t: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor | None, scale: float
+    ) -> Tensor:
         """The posterior mean, guided from the unconditional towards the conditional one; scale 1 is off."""
         conditional = self.denoise(z_t, alpha, sigma, labels)
         if scale == 1.0:
@@ -180,7 +193,9 @@ def gaussian(shape: Sequence[int] = SHAPE, *, seed: int = 0, scale: float = 0.5)
     mean = torch.rand(1, *shape, dtype=torch.float64, generator=g) - 0.5
     factor = torch.randn(size, size, dtype=torch.float64, generator=g) / size**0.5
     covariance = scale**2 * (0.2 * torch.eye(size, dtype=torch.float64) + 0.8 * factor @ factor.T)
-    return Mixture(torch.ones(1, dtype=torch.float64), mean, covariance[None], torch.zeros(1, dtype=torch.long))
+    return Mixture(
+        torch.ones(1, dtype=torch.float64), mean, covariance[None], torch.zeros(1, dtype=torch.long)
+    )
 
 
 def mixture(

@@ -1,0 +1,70 @@
+"""A network, a noise schedule and a prediction: together a denoiser."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from vdm_blocks.diffusion.broadcast import level_of_batch
+from vdm_blocks.diffusion.predictions import Prediction, V, check_prediction
+from vdm_blocks.diffusion.schedules import CosineSchedule, NoiseSchedule
+from vdm_blocks.types import Conditioning, Denoised, Network
+
+__all__ = ["ModelDenoiser"]
+
+
+class ModelDenoiser(nn.Module):
+    """z_t and t to (x0, eps), through a network of any make.
+
+    The network is called as `network(z_t, logsnr, cond)` with logsnr float32, (B,) or (B, T), and answers
+    with a tensor of z_t's shape that `prediction` reads.
+
+    Args:
+        network: an `nn.Module`, so that its parameters are found.
+        schedule: what `t` means; a learned one is a Module and trains along.
+        prediction: what the network puts out: V, X0, EPS, FLOW, SCORE or EDM.
+
+    Raises:
+        ValueError: a prediction from which x0 cannot be had at the end of the schedule; on a call, levels
+            that do not fit z_t, or an output of another shape.
+
+    >>> import torch
+    >>> class Nothing(nn.Module):
+    ...     def forward(self, z_t, logsnr, cond):
+    ...         return torch.zeros_like(z_t)
+    >>> z_t = torch.ones(2, 3, 4, 8, 8)
+    >>> ModelDenoiser(Nothing())(z_t, torch.tensor(0.5), Conditioning()).x0.mean()  # alpha z
+    tensor(0.7071)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule = CosineSchedule(),  # noqa: B008 - frozen
+        prediction: Prediction = V,
+    ) -> None:
+        super().__init__()
+        check_prediction(prediction, schedule)
+        self.network = network
+        self.schedule = schedule
+        self.prediction = prediction
+
+    def output(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """What the network itself says of `z_t` at `t`: the prediction, which losses compare with its
+        target.
+        """
+        logsnr = level_of_batch(self.schedule.logsnr(t), z_t)
+        z_in = self.prediction.scale_input(z_t, *self.schedule.alpha_sigma(t))
+        output = cast("Network", self.network)(z_in, logsnr, cond)
+        if output.shape != z_t.shape:
+            raise ValueError(
+                f"the network answered with shape {tuple(output.shape)} to z_t of shape {tuple(z_t.shape)}; "
+                "they must be equal: check its output channels and that its sizes divide the video's"
+            )
+        return output
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
+        """Split z_t (B, C, T, H, W) at time t, of shape (), (B,) or (B, T), into x0 and eps."""
+        x0, eps = self.prediction.split(z_t, self.output(z_t, t, cond), *self.schedule.alpha_sigma(t))
+        return Denoised(x0, eps)
