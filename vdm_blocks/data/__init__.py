@@ -1,0 +1,1 @@
+"""Synthetic clips with captions and ground truth, and folders of anyone's clips."""
