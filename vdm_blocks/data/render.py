@@ -92,8 +92,9 @@ def draw_objects(
             raise ValueError(f"the sprite pack has no {one.name!r}; it has {', '.join(sorted(pack.number))}")
     rows = torch.tensor([pack.number[one.name] for one in objects])
     period = torch.tensor([pack.concepts[i].period or 1.0 for i in rows.tolist()], dtype=t.dtype)
+    plays = torch.tensor([one.animated for one in objects])
     phase = torch.tensor([one.phase for one in objects], dtype=t.dtype)
-    shown = ((t / period + phase) % 1 * pack.pictures.shape[1]).long() % pack.pictures.shape[1]
+    shown = ((t * plays / period + phase) % 1 * pack.pictures.shape[1]).long() % pack.pictures.shape[1]
     flip = torch.tensor([-1.0 if one.flip else 1.0 for one in objects])
     finest = pack.pictures.shape[-1]
     levels = [

@@ -33,6 +33,7 @@ class SpriteObject:
         color: the word for its colour; None shows the picture as it was drawn.
         track: where it is, when.
         flip: mirrored left to right.
+        animated: whether its own animation plays.
         phase: where its own animation starts, in turns.
     """
 
@@ -40,6 +41,7 @@ class SpriteObject:
     track: Track
     color: str | None = None
     flip: bool = False
+    animated: bool = True
     phase: float = 0.0
 
     @property
@@ -177,12 +179,13 @@ def _draw(concepts: Sequence[Concept], rng: Random) -> SpriteScene:
     concept = rng.choice(actors if actors and (alone or pair) else props)
     motion = rng.choice(MOTIONS)
     size = rng.choice(SIZES) if rng.random() < 0.25 and motion not in ("grows", "shrinks") else None
-    relation = rng.choice((*RELATIONS[:2], *RELATIONS)) if pair else None
+    sideways = motion in ("moves left", "moves right")
+    relation = rng.choice(RELATIONS[:2] if sideways else (*RELATIONS[:2], *RELATIONS)) if pair else None
     place = rng.choice(BACKDROPS)
     track = _draw_track(motion, size, relation, rng)
     other = None
     if pair:
-        other = _object(rng.choice(props), "stands still", _draw_stand(track, motion, relation, rng), rng)
+        other = _object(rng.choice(props), "stands still", _draw_stand(track, relation, rng), rng)
     light = rng.choice(LIGHTS) if rng.random() < 0.15 and place != "at night" else None
     return SpriteScene(
         subject=_object(concept, motion, track, rng),
@@ -203,7 +206,10 @@ def _object(concept: Concept, motion: str, track: Track, rng: Random) -> SpriteO
     if concept.facing != "front" and motion in ("moves left", "moves right"):
         flip = concept.facing != motion.removeprefix("moves ")
     color = rng.choice(tuple(COLORS)) if concept.role == "prop" else None
-    return SpriteObject(name=concept.name, color=color, track=track, flip=flip, phase=rng.random())
+    animated = motion != "stands still"
+    return SpriteObject(
+        name=concept.name, color=color, track=track, flip=flip, animated=animated, phase=rng.random()
+    )
 
 
 def _draw_track(motion: str, size: str | None, relation: str | None, rng: Random) -> Track:
@@ -237,13 +243,12 @@ def _draw_track(motion: str, size: str | None, relation: str | None, rng: Random
     return Track(x=x, y=y, size=scale)
 
 
-def _draw_stand(subject: Track, motion: str, relation: str | None, rng: Random) -> Track:
+def _draw_stand(subject: Track, relation: str | None, rng: Random) -> Track:
     """Where the second object stands, so that the relation is seen: overlapping in depth, or clear of it."""
-    side = rng.choice((-1, 1))
     if relation == "next to":
-        size = rng.uniform(0.4, 0.55)
-        gap = rng.uniform(0.28, 0.34) if motion not in ("moves left", "moves right") else 0.36
-        return Track(x=min(max(subject.x + side * gap, 0.14), 0.86), y=rng.uniform(0.55, 0.65), size=size)
+        gap = rng.uniform(0.34, 0.38) * (1 if subject.x < 0.5 else -1)
+        return Track(x=subject.x + gap, y=rng.uniform(0.55, 0.65), size=rng.uniform(0.4, 0.52))
+    side = rng.choice((-1, 1))
     size = rng.uniform(0.56, 0.74) if relation == "in front of" else rng.uniform(0.38, 0.48)
     gap = rng.uniform(0.12, 0.2)
     y = rng.uniform(0.48, 0.58) if relation == "in front of" else rng.uniform(0.62, 0.7)

@@ -61,7 +61,8 @@ class SpritePack:
             or self.pictures.shape[2] != 5
         ):
             raise ValueError(
-                f"pictures of {len(self.concepts)} concepts are (K, F, 5, S, S), not {tuple(self.pictures.shape)}"
+                f"pictures of {len(self.concepts)} concepts are (K, F, 5, S, S), "
+                f"got {tuple(self.pictures.shape)}"
             )
         if size < 16 or size & (size - 1):
             raise ValueError(f"sprite sizes are powers of two from 16 on, got {size}")
