@@ -88,7 +88,7 @@ def sample(
         raise ValueError(f"noise is {noise.dtype}; it must be floating point")
     with torch.no_grad():
         z = noise
-        state = step.start(times[start:]) if state is None else state
+        state = step.start(times) if state is None else state
         for index in range(start, count):
             t, s = times[index], times[index + 1]
             result = step(denoiser, z, t, s, cond, state, StepDraw(generator, index))

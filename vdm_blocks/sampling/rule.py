@@ -15,7 +15,17 @@ from torch import Tensor
 
 from vdm_blocks.types import Conditioning, Denoiser, Schedule
 
-__all__ = ["Draw", "Scales", "StepResult", "StepRule", "add_scaled_", "affine", "is_clean", "scales"]
+__all__ = [
+    "Draw",
+    "Scales",
+    "StepResult",
+    "StepRule",
+    "add_scaled_",
+    "affine",
+    "is_clean",
+    "renoise",
+    "scales",
+]
 
 State = TypeVar("State")
 
@@ -42,7 +52,7 @@ class StepRule(Protocol[State]):
     """The contract of a step rule, ours or yours."""
 
     def start(self, times: Tensor) -> State:
-        """The state before the first step of the grid `times`; a grid that does not fit is refused here."""
+        """The state before the first step of the whole grid `times`; one that does not fit is refused here."""
 
     def __call__(
         self,
@@ -101,3 +111,13 @@ def affine(z_t: Tensor, a: Tensor, x0: Tensor, b: Tensor) -> Tensor:
     tensor([2.5000, 2.5000])
     """
     return add_scaled_(z_t * a, x0, b)
+
+
+def renoise(schedule: Schedule, z_s: Tensor, s: Tensor, t: Tensor, draw: Draw) -> Tensor:
+    """A draw from q(z_t | z_s), s <= t (arXiv 2204.03458, section 2).
+
+    Its mean is (alpha_t / alpha_s) z_s, its variance (1 - exp(logsnr_t - logsnr_s)) sigma_t^2.
+    """
+    c = scales(schedule, t, s)
+    z_t = z_s * (c.alpha_t / c.alpha_s)
+    return add_scaled_(z_t, draw(z_t), c.sigma_t * (1 - c.kept).clamp(min=0).sqrt())
