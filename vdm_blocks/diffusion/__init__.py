@@ -1,6 +1,7 @@
 """The mathematics of diffusion: tensors in, tensors out, no network."""
 
 from vdm_blocks.diffusion.broadcast import expand_level, level_of_batch
+from vdm_blocks.diffusion.learned_schedule import LearnedSchedule
 from vdm_blocks.diffusion.noise import KeyedNoise, NoiseSource, draw_normal
 from vdm_blocks.diffusion.predictions import (
     EDM,
@@ -11,28 +12,56 @@ from vdm_blocks.diffusion.predictions import (
     EDMPrediction,
     Prediction,
     V,
+    check_prediction,
+)
+from vdm_blocks.diffusion.process import diffuse, initial, posterior, transition
+from vdm_blocks.diffusion.schedule_paths import KarrasSchedule, RectifiedFlowSchedule
+from vdm_blocks.diffusion.schedule_wrappers import (
+    InterpolatedSchedule,
+    ShiftedSchedule,
+    ZeroTerminalSNRSchedule,
 )
 from vdm_blocks.diffusion.schedules import (
     CosineSchedule,
     LinearBetaSchedule,
     LinearLogSNRSchedule,
     NoiseSchedule,
+    PathSchedule,
     SigmoidSchedule,
+    VariancePreserving,
     alpha_sigma_vp,
     logsnr_slope,
 )
+from vdm_blocks.diffusion.times import (
+    IndependentTimes,
+    LogitNormalLaw,
+    LogNormalLaw,
+    LowDiscrepancyTimes,
+    PerFrameTimes,
+    TimeLaw,
+    TimeSampler,
+    UniformLaw,
+)
+from vdm_blocks.diffusion.video_noise import IndependentNoise, MixedNoise, ProgressiveNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import (
+    EDM_MSE,
     EPS_MSE,
     FLOW_MSE,
     V_MSE,
     X0_MSE,
+    BoundWeighting,
+    MinSNR,
+    P2Weighting,
     PredictionMSE,
+    SigmoidWeighting,
+    TruncatedSNR,
     Weighting,
     output_weight,
 )
 
 __all__ = [
     "EDM",
+    "EDM_MSE",
     "EPS",
     "EPS_MSE",
     "FLOW",
@@ -41,22 +70,52 @@ __all__ = [
     "V_MSE",
     "X0",
     "X0_MSE",
+    "BoundWeighting",
     "CosineSchedule",
     "EDMPrediction",
+    "IndependentNoise",
+    "IndependentTimes",
+    "InterpolatedSchedule",
+    "KarrasSchedule",
     "KeyedNoise",
+    "LearnedSchedule",
     "LinearBetaSchedule",
     "LinearLogSNRSchedule",
+    "LogNormalLaw",
+    "LogitNormalLaw",
+    "LowDiscrepancyTimes",
+    "MinSNR",
+    "MixedNoise",
     "NoiseSchedule",
     "NoiseSource",
+    "P2Weighting",
+    "PathSchedule",
+    "PerFrameTimes",
     "Prediction",
     "PredictionMSE",
+    "ProgressiveNoise",
+    "RectifiedFlowSchedule",
+    "ShiftedSchedule",
     "SigmoidSchedule",
+    "SigmoidWeighting",
+    "TimeLaw",
+    "TimeSampler",
+    "TruncatedSNR",
+    "UniformLaw",
     "V",
+    "VariancePreserving",
+    "VideoNoise",
     "Weighting",
+    "ZeroTerminalSNRSchedule",
     "alpha_sigma_vp",
+    "check_prediction",
+    "diffuse",
     "draw_normal",
     "expand_level",
+    "initial",
     "level_of_batch",
     "logsnr_slope",
     "output_weight",
+    "posterior",
+    "transition",
 ]

@@ -21,12 +21,14 @@ __all__ = [
     "LinearBetaSchedule",
     "LinearLogSNRSchedule",
     "NoiseSchedule",
+    "PathSchedule",
     "SigmoidSchedule",
     "VariancePreserving",
     "alpha_sigma_vp",
     "check_range",
     "in_float32",
     "logsnr_slope",
+    "scales_at",
 ]
 
 
@@ -62,6 +64,14 @@ def alpha_sigma_vp(logsnr: Tensor) -> tuple[Tensor, Tensor]:
     return alpha, in_float32(lambda x: torch.sigmoid(-x).sqrt(), logsnr)
 
 
+def scales_at(
+    logsnr: Callable[[Tensor], Tensor], scales: Callable[[Tensor], tuple[Tensor, Tensor]], t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`scales(logsnr(t))`, without rounding the log-SNR to a short dtype on the way."""
+    alpha, sigma = scales(logsnr(t if t.dtype == torch.float64 else t.float()))
+    return (alpha.to(t.dtype), sigma.to(t.dtype)) if t.is_floating_point() else (alpha, sigma)
+
+
 def logsnr_slope(schedule: NoiseSchedule, t: Tensor) -> Tensor:
     """D logsnr / dt at `t`, negative everywhere; differentiable where gradients are on.
 
@@ -84,18 +94,28 @@ def check_range(name: str, logsnr_min: float, logsnr_max: float) -> None:
         )
 
 
+@runtime_checkable
+class PathSchedule(NoiseSchedule, Protocol):
+    """A schedule whose scales follow from the log-SNR alone, so that other log-SNRs fit on its path."""
+
+    def scales(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) on this path at `logsnr`."""
+
+
 class VariancePreserving:
-    """The schedules with alpha^2 + sigma^2 = 1, whose scales follow from the log-SNR alone."""
+    """The path of the schedules with alpha^2 + sigma^2 = 1."""
 
     def logsnr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2) at time `t`, of any shape."""
         raise NotImplementedError
 
+    def scales(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha = sqrt(sigmoid(logsnr)), sigma = sqrt(sigmoid(-logsnr))."""
+        return alpha_sigma_vp(logsnr)
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha = sqrt(sigmoid(logsnr)), sigma = sqrt(sigmoid(-logsnr)), in the dtype of `t`."""
-        wide = t if t.dtype == torch.float64 else t.float()
-        alpha, sigma = alpha_sigma_vp(self.logsnr(wide))
-        return (alpha.to(t.dtype), sigma.to(t.dtype)) if t.is_floating_point() else (alpha, sigma)
+        """The scales at time `t`, in its dtype."""
+        return scales_at(self.logsnr, self.scales, t)
 
 
 @dataclass(frozen=True, kw_only=True)
