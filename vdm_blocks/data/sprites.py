@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from vdm_blocks.data.tint import split_tint
+from vdm_blocks.video.extras import import_pillow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,7 @@ class SpritePack:
         Raises:
             ValueError: when the index is missing, or a file differs from its sha256.
         """
-        try:
-            from PIL import Image
-        except ImportError as error:
-            raise ImportError("reading sprites needs Pillow: pip install 'vdm-blocks[video]'") from error
+        pillow = import_pillow()
         folder = Path(folder)
         if not (folder / "index.json").is_file():
             raise ValueError(
@@ -93,7 +91,7 @@ class SpritePack:
                 raise ValueError(
                     f"{path} is missing or is not the file that index.json describes; make the pack again"
                 )
-            with Image.open(path) as image:
+            with pillow.open(path) as image:
                 data = torch.frombuffer(bytearray(image.convert("RGBA").tobytes()), dtype=torch.uint8)
                 rows, columns = image.height // size, image.width // size
             tiles = data.view(rows, size, columns, size, 4).permute(0, 2, 4, 1, 3).reshape(-1, 4, size, size)
