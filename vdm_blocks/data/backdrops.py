@@ -261,7 +261,7 @@ def render_backdrops(backdrops: Sequence[Backdrop], raster: Raster) -> Tensor:
             return torch.lerp(0.5 - 0.5 * torch.cos(2 * pi * x), (2 * (x % 1) - 1).abs(), sharp)
 
         height = peak * (0.65 * hills(along) + 0.35 * hills(1.7 * along + 0.3))
-        picture = _over(picture, ridge, _ramp(v - (horizon - height), pixel))
+        picture = _over(picture, ridge, _ramp(v - (horizon - height), pixel) * (peak > 0))
     edge = horizon + wave * torch.sin(2 * pi * along / pitch.clamp(min=0.5) * 0.9)
     depth = ((v - horizon) / (1 - horizon)).clamp(0, 1)
     shade = 1 + stripes * torch.sin(12 / (depth + 0.25) + shift)

@@ -47,7 +47,7 @@ def split_tint(rgba: Tensor, *, tinted: bool, window: float = 0.13) -> Tensor:
     low, middle, high = torch.quantile(
         sure[:: max(1, len(sure) // 100_000)], torch.tensor([0.02, 0.5, 0.98])
     ).tolist()
-    below = ((luminance - low) / max(middle - low, 0.02)).clamp(0, 1)
+    below = (1 - (middle - luminance) / max(middle - low, 0.02)).clamp(0, 1)
     above = ((luminance - middle) / max(high - middle, 0.10)).clamp(0, 1)
     k = body * (0.55 + 0.45 * below) * (1 - 0.35 * above)
     stays = rgb * (1 - body).unsqueeze(1) + (body * 0.35 * above).unsqueeze(1)
