@@ -58,7 +58,7 @@ lint:
 docs:
 	$(DEV)
 	@$(ONE_THREAD) $(PY) docs/render_notebooks.py
-	@$(ONE_THREAD) $(PY) -m mkdocs build --quiet --strict
+	@$(ONE_THREAD) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
 test: lint docs
 	@$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS)
