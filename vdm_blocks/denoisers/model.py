@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from vdm_blocks.diffusion.broadcast import level_of_batch
@@ -17,19 +18,20 @@ __all__ = ["ModelDenoiser"]
 class ModelDenoiser(nn.Module):
     """z_t and t to (x0, eps), through a network of any make.
 
-    The network is called as `network(z_t, logsnr, cond)` with logsnr float32, (B,) or (B, T), and answers
-    with a tensor of z_t's shape that `prediction` reads.
+    The network is called as `network(z_t, logsnr, cond)` with logsnr float32, (B,) or (B, T), and answers with a
+    tensor of z_t's shape, which `prediction` reads.
 
     Args:
         network: an `nn.Module`, so that its parameters are found.
         schedule: what `t` means; a learned one is a Module and trains along.
         prediction: what the network puts out: V, X0, EPS, FLOW, SCORE or EDM.
+        reuse_output: without gradients, write eps over the network's output, so that z_t, the output and one more
+            video are all that is held. Not for networks that keep what they put out, in a cache for instance.
 
     Raises:
-        ValueError: a prediction from which x0 cannot be had at the end of the schedule; on a call, levels
-            that do not fit z_t, or an output of another shape.
+        ValueError: a prediction from which x0 cannot be had at the end of the schedule; on a call, levels that
+            do not fit z_t, or an output of another shape.
 
-    >>> import torch
     >>> class Nothing(nn.Module):
     ...     def forward(self, z_t, logsnr, cond):
     ...         return torch.zeros_like(z_t)
@@ -43,17 +45,18 @@ class ModelDenoiser(nn.Module):
         network: nn.Module,
         schedule: NoiseSchedule = CosineSchedule(),  # noqa: B008 - frozen
         prediction: Prediction = V,
+        *,
+        reuse_output: bool = False,
     ) -> None:
         super().__init__()
         check_prediction(prediction, schedule)
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
+        self.reuse_output = reuse_output
 
     def output(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """What the network itself says of `z_t` at `t`: the prediction, which losses compare with its
-        target.
-        """
+        """What the network itself says of `z_t` at `t`: the prediction, which losses compare with its target."""
         logsnr = level_of_batch(self.schedule.logsnr(t), z_t)
         z_in = self.prediction.scale_input(z_t, *self.schedule.alpha_sigma(t))
         output = cast("Network", self.network)(z_in, logsnr, cond)
@@ -66,5 +69,8 @@ class ModelDenoiser(nn.Module):
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """Split z_t (B, C, T, H, W) at time t, of shape (), (B,) or (B, T), into x0 and eps."""
-        x0, eps = self.prediction.split(z_t, self.output(z_t, t, cond), *self.schedule.alpha_sigma(t))
-        return Denoised(x0, eps)
+        output = self.output(z_t, t, cond)
+        spare = self.reuse_output and not torch.is_grad_enabled()
+        into_output = spare and output.dtype == z_t.dtype and output is not z_t
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        return Denoised(*self.prediction.split(z_t, output, alpha, sigma, into_output=into_output))

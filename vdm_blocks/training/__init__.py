@@ -1,6 +1,36 @@
-"""Training: losses, averages of the weights, resumable state."""
+"""Training: losses, averages of the weights, likelihoods, resumable state."""
 
-from vdm_blocks.training.ema import EMA, ConstantDecay, WarmedDecay
-from vdm_blocks.training.loss import DiffusionLoss
+from vdm_blocks.training.bound import Bits, ContinuousDecoder, DiscreteDecoder, variational_bound
+from vdm_blocks.training.ema import EMA, ConstantDecay, Decay, WarmedDecay
+from vdm_blocks.training.likelihood import (
+    ExactTrace,
+    HutchinsonTrace,
+    bits_per_dimension,
+    dequantize,
+    flow_log_likelihood,
+)
+from vdm_blocks.training.loss import DiffusionLoss, MultiscaleDiffusionLoss
+from vdm_blocks.training.posthoc_ema import PowerDecay, Snapshot, reconstruct
+from vdm_blocks.training.uncertainty import LearnedUncertainty
 
-__all__ = ["EMA", "ConstantDecay", "DiffusionLoss", "WarmedDecay"]
+__all__ = [
+    "EMA",
+    "Bits",
+    "ConstantDecay",
+    "ContinuousDecoder",
+    "Decay",
+    "DiffusionLoss",
+    "DiscreteDecoder",
+    "ExactTrace",
+    "HutchinsonTrace",
+    "LearnedUncertainty",
+    "MultiscaleDiffusionLoss",
+    "PowerDecay",
+    "Snapshot",
+    "WarmedDecay",
+    "bits_per_dimension",
+    "dequantize",
+    "flow_log_likelihood",
+    "reconstruct",
+    "variational_bound",
+]
