@@ -49,14 +49,18 @@ class Conditioning:
             raise ValueError("text and text_mask come together: give both, or neither")
         if self.text is not None and self.text_mask is not None:
             if self.text.ndim not in (3, 4):
-                raise ValueError(f"text has shape {tuple(self.text.shape)}; it must be (B, L, D) or (B, T, L, D)")
+                raise ValueError(
+                    f"text has shape {tuple(self.text.shape)}; it must be (B, L, D) or (B, T, L, D)"
+                )
             if self.text_mask.shape != self.text.shape[:-1]:
                 raise ValueError(
                     f"text_mask has shape {tuple(self.text_mask.shape)}; "
                     f"for text {tuple(self.text.shape)} it must be {tuple(self.text.shape[:-1])}"
                 )
             if self.text_mask.dtype != torch.bool:
-                raise ValueError(f"text_mask is {self.text_mask.dtype}; it must be torch.bool, True for real tokens")
+                raise ValueError(
+                    f"text_mask is {self.text_mask.dtype}; it must be torch.bool, True for real tokens"
+                )
         if self.video is not None and self.video.ndim != 5:
             raise ValueError(f"video has shape {tuple(self.video.shape)}; it must be (B, C, T, H, W)")
         if self.images is not None and (self.images.ndim not in (1, 2) or self.images.dtype != torch.bool):
@@ -69,7 +73,9 @@ class Conditioning:
         if self.text_mask is None:
             return self
         if keep.shape != self.text_mask.shape[:1]:
-            raise ValueError(f"keep has shape {tuple(keep.shape)}; the batch needs ({self.text_mask.shape[0]},)")
+            raise ValueError(
+                f"keep has shape {tuple(keep.shape)}; the batch needs ({self.text_mask.shape[0]},)"
+            )
         shape = (-1,) + (1,) * (self.text_mask.ndim - 1)
         return replace(self, text_mask=self.text_mask & keep.to(self.text_mask.device).view(shape))
 
@@ -125,7 +131,8 @@ class Conditioning:
         return {f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)} | set(self.extra)
 
     def _pad_text(self, length: int) -> Conditioning:
-        assert self.text is not None and self.text_mask is not None
+        assert self.text is not None
+        assert self.text_mask is not None
         missing = length - self.text.shape[-2]
         if missing == 0:
             return self

@@ -1,0 +1,264 @@
+"""Train one stage of the cascade: `python examples/cascade/train.py 1-base`.
+
+Everything that is random is drawn by (seed, step), so a run that was killed goes on from its last checkpoint as if
+nothing had happened. Writes state.safetensors, log.csv, loss.png and sample sheets to runs/STAGE, and at the end the
+averaged weights to weights/STAGE.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from material import Captions, lower, raise_, stream, text_of, unpack
+from stages import PLANS, Phase, Plan, Training
+from torch import Tensor
+
+from vdm_blocks.checkpoint import file_hash, save_unet
+from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
+from vdm_blocks.conditioning.minilm import MiniLMEncoder
+from vdm_blocks.data.sample import Batch
+from vdm_blocks.denoisers import ModelDenoiser
+from vdm_blocks.diffusion.noise import KeyedNoise
+from vdm_blocks.models import VideoUNet
+from vdm_blocks.training import EMA, DiffusionLoss, WarmedDecay
+from vdm_blocks.training.state import TrainingState
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    plans = (
+        PLANS if args.smoke or args.stage == "all" else [plan for plan in PLANS if plan.name == args.stage]
+    )
+    if not plans:
+        names = ", ".join(plan.name for plan in PLANS)
+        sys.exit(f"there is no stage {args.stage!r}; choose one of {names}, or all")
+    captions = Captions(MiniLMEncoder.load())
+    for plan in plans:
+        if args.smoke:
+            plan = smoke(plan)
+        index = [p.name for p in PLANS].index(plan.name)
+        Run(plan, PLANS[index - 1] if index else None, captions, args).train()
+
+
+class Run:
+    """One stage's training, from its last checkpoint to its last step."""
+
+    def __init__(self, plan: Plan, before: Plan | None, captions: Captions, args: argparse.Namespace) -> None:
+        self.plan, self.before, self.captions, self.args = plan, before, captions, args
+        self.folder = Path(args.out) / plan.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.device = torch.device(args.device)
+        torch.manual_seed(args.seed)
+        self.network = VideoUNet(plan.unet).to(self.device)
+        self.network.checkpoint_levels(*(range(len(plan.unet.levels)) if args.checkpointing else ()))
+        self.denoiser = ModelDenoiser(self.network)
+        self.factors = plan.grid.over(before.grid) if before is not None else (1, 1)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=plan.training.rate, betas=(0.9, 0.99))
+        self.state = TrainingState(
+            self.network, EMA(self.network, WarmedDecay(decay=plan.training.average)), optimizer
+        )
+        self.identity = {"stage": plan.name, "seed": str(args.seed), "plan": repr(plan)}
+        self.file = self.folder / "state.safetensors"
+        if self.file.exists():
+            self.state.load(self.file, run=self.identity)
+
+    def train(self) -> None:
+        """Steps until the plan's last, saving at intervals; then writes the averaged weights."""
+        total = self.plan.training.steps
+        name, start = self.plan.name, self.state.step
+        if start:
+            print(f"{name}: going on from step {start} of {total}", flush=True)
+        began = saved = shown = time.monotonic()
+        log = Log(self.folder / "log.csv", upto=start)
+        for step, batch in self.batches():
+            loss = self.step(step, batch)
+            log.write(step, loss, self.rate(step), time.monotonic() - began)
+            now = time.monotonic()
+            if now - shown > self.args.every or step + 1 == total:
+                shown = now
+                left = (now - began) / (step + 1 - start) * (total - step - 1)
+                if not self.args.quiet:
+                    print(
+                        f"{name} {step + 1}/{total}  loss {log.recent():.4f}  "
+                        f"{(now - began) / (step + 1 - start):.2f} s/step  {left / 60:.1f} min left",
+                        flush=True,
+                    )
+            if now - saved > self.args.save_every or step + 1 == total:
+                saved = now
+                self.state.save(self.file, run=self.identity)
+                log.flush()
+                log.picture(self.folder / "loss.png", name)
+            if self.args.sheet_every and (step + 1) % self.args.sheet_every == 0:
+                self.export(self.folder / "average.safetensors")
+        self.export(Path(self.args.weights) / f"{name}.safetensors")
+
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """(step, batch) from the step reached to the last; sample numbers follow from the step alone."""
+        first, number = 0, 0
+        for phase in self.plan.training.phases:
+            done = min(max(self.state.step - first, 0), phase.steps)
+            if done < phase.steps:
+                source = stream(self.plan, phase, self.before, seed=self.args.seed)
+                start = number + done * phase.batch
+                loader = source.loader(phase.batch, start=start, workers=self.args.workers)
+                yield from zip(range(first + done, first + phase.steps), loader, strict=False)
+            first += phase.steps
+            number += phase.steps * phase.batch
+
+    def step(self, step: int, batch: Batch) -> float:
+        """One optimizer step; returns the mean loss."""
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        video, cond = batch.video, text_of(batch, self.captions)
+        if self.before is None and bool(batch.images.all()):
+            video, cond = unpack(video, cond)
+        count = len(video)
+        seeds = tuple(step * 100_000 + i for i in range(count))
+        noise = KeyedNoise(seeds=seeds, stage=f"{self.plan.name}/{self.args.seed}")
+        # One low-discrepancy set of times per step (arXiv 2107.00630, appendix I.1), and one of augmentations.
+        draw = torch.Generator().manual_seed(self.args.seed * 1_000_003 + step)
+        even = torch.arange(count) / count
+        t = (torch.rand((), generator=draw) + even) % 1
+        u = ((torch.rand((), generator=draw) + even) % 1)[torch.randperm(count, generator=draw)]
+        keep = torch.rand(count, generator=draw) >= 0.1
+        if self.before is not None:
+            low = [lower(v[None], *self.factors, bool(i)) for v, i in zip(video, batch.images, strict=True)]
+            parts = [
+                self.augmented(part, video.shape, u[i : i + 1], noise.select([i]))
+                for i, part in enumerate(low)
+            ]
+            cond = replace(
+                cond, video=torch.cat([p[0] for p in parts]), aug_logsnr=torch.cat([p[1] for p in parts])
+            )
+        video, cond = video.to(self.device), cond.drop_text(keep).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
+            loss = DiffusionLoss()(self.denoiser, video, t.to(self.device), cond, generator=noise).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.ema.update(self.network)
+        self.state.step = step + 1
+        return loss.item()
+
+    def augmented(
+        self, low: Tensor, shape: torch.Size, u: Tensor, noise: KeyedNoise
+    ) -> tuple[Tensor, Tensor]:
+        """One sample's condition on the stage's grid, noised at the random level that `u` stands for."""
+        noisy, logsnr = ConditioningAugmentation().random(low, u, generator=noise)
+        return raise_(noisy, self.plan, shape), logsnr
+
+    def rate(self, step: int) -> float:
+        """The learning rate: 100 steps of warm-up, constant, and linear to a fiftieth over the last 30%."""
+        training = self.plan.training
+        left = (training.steps - step) / (0.3 * training.steps)
+        return training.rate * min(1.0, (step + 1) / 100, max(left, 0.02))
+
+    def export(self, path: Path) -> None:
+        """Writes the averaged weights, half precision, with what they were made from."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.state.ema.applied(self.network):
+            notes = {
+                "stage": self.plan.name,
+                "grid": str(self.plan.grid),
+                "seed": str(self.args.seed),
+                "steps": str(self.state.step),
+                "text": "all-MiniLM-L6-v2",
+            }
+            save_unet(path, self.network, notes=notes)
+        print(f"{self.plan.name}: wrote {path} ({file_hash(path)[:12]})", flush=True)
+
+
+class Log:
+    """Loss by step, in a CSV file that grows; a resumed run first drops what it is about to do again."""
+
+    def __init__(self, path: Path, *, upto: int) -> None:
+        self.path = path
+        self.rows: list[tuple[int, float, float, float]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                old = [
+                    (int(r["step"]), *(float(r[k]) for k in ("loss", "rate", "seconds")))
+                    for r in csv.DictReader(file)
+                ]
+            self.rows = [(s, a, b, c) for s, a, b, c in old if s < upto]
+
+    def write(self, step: int, loss: float, rate: float, seconds: float) -> None:
+        """Notes one step."""
+        self.rows.append((step, loss, rate, seconds))
+
+    def recent(self, count: int = 100) -> float:
+        """The mean loss of the last steps."""
+        rows = self.rows[-count:]
+        return sum(r[1] for r in rows) / len(rows)
+
+    def flush(self) -> None:
+        """Writes the file anew, whole or not at all."""
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "loss", "rate", "seconds"])
+            writer.writerows((s, f"{a:.5f}", f"{b:.3g}", f"{c:.1f}") for s, a, b, c in self.rows)
+        partial.replace(self.path)
+
+    def picture(self, path: Path, title: str) -> None:
+        """The loss curve, if matplotlib is installed."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            return
+        losses = torch.tensor([r[1] for r in self.rows])
+        width = max(1, len(losses) // 200)
+        smooth = losses[: len(losses) // width * width].view(-1, width).mean(1)
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(torch.arange(len(smooth)) * width, smooth)
+        axes.set(yscale="log", xlabel="step", ylabel="v loss", title=title)
+        figure.savefig(path, dpi=100)
+
+
+def smoke(plan: Plan) -> Plan:
+    """The plan, with a few steps of its last phase's mixture only."""
+    last = plan.training.phases[-1]
+    few: tuple[Phase, ...] = (replace(last, steps=3, batch=2),)
+    training: Training = replace(plan.training, phases=few)
+    return replace(plan, training=training)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("stage", nargs="?", default="all", help="1-base ... 7-ssr, or all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default=str(HERE / "runs"), help="folder of checkpoints, logs and sheets")
+    parser.add_argument("--weights", default=str(HERE / "weights"), help="folder of the finished weights")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--workers", type=int, default=1, help="processes that make data")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    parser.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations: less memory, slower"
+    )
+    parser.add_argument("--every", type=float, default=20, help="seconds between lines of progress")
+    parser.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
+    parser.add_argument(
+        "--sheet-every", type=int, default=500, help="steps between sample sheets; 0 for none"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few steps of every stage, to see that all works"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

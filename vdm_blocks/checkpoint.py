@@ -1,0 +1,170 @@
+"""Weights on disk: one safetensors file, with the network's spec and any notes as its metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vdm_blocks.models.plain import from_plain, to_plain
+from vdm_blocks.models.spec import UNetSpec
+from vdm_blocks.models.unet import VideoUNet
+
+__all__ = ["CheckpointInfo", "file_hash", "load_unet", "read_info", "save_tensors", "save_unet"]
+
+_FORMAT = "vdm_blocks.unet.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        spec: the network's plan.
+        notes: what its maker wrote beside it, such as the stage, the seed and the steps.
+    """
+
+    spec: UNetSpec
+    notes: Mapping[str, str]
+
+
+def save_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Writes a safetensors file whole or not at all: under another name first, then renamed.
+
+    Raises:
+        ValueError: a folder that does not exist or cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(
+            {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, partial, dict(metadata)
+        )
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error}; choose a folder that you may write to") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_unet(
+    path: str | os.PathLike[str],
+    network: VideoUNet,
+    *,
+    notes: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Writes `network` with its spec; floating-point weights are stored as `dtype`.
+
+    Args:
+        path: of the file, usually ending in .safetensors.
+        network: a `VideoUNet`.
+        notes: short strings to keep beside the weights.
+        dtype: float16 keeps three more bits of a weight than bfloat16 at the same size.
+
+    Raises:
+        ValueError: a weight that `dtype` cannot hold, or a file that cannot be written.
+    """
+    tensors = {name: x.detach().to(dtype) for name, x in network.state_dict().items()}
+    lost = sorted(name for name, x in tensors.items() if not torch.isfinite(x).all())
+    if lost:
+        raise ValueError(
+            f"{lost[0]} and {len(lost) - 1} others are not finite as {dtype}; store them as torch.float32"
+        )
+    metadata = {
+        "format": _FORMAT,
+        "spec": json.dumps(to_plain(network.spec)),
+        "notes": json.dumps(dict(notes or {})),
+    }
+    save_tensors(path, tensors, metadata)
+
+
+def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
+    """What `path` says of itself, without reading the weights.
+
+    Raises:
+        ValueError: a file that is missing, truncated, no safetensors, or not ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint at {path}; train one, or give the path of another")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} cannot be read as safetensors ({error}); it may be truncated: copy or train it again"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} was not written by save_unet (its format is {metadata.get('format', 'not stated')!r}, "
+            f"this version reads {_FORMAT!r}); load it with safetensors and build the network yourself"
+        )
+    try:
+        return CheckpointInfo(
+            spec=from_plain(UNetSpec, json.loads(metadata["spec"])), notes=json.loads(metadata["notes"])
+        )
+    except (KeyError, json.JSONDecodeError, ValueError) as error:
+        raise ValueError(f"{path} holds a spec that this version cannot read: {error}") from error
+
+
+def load_unet(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> VideoUNet:
+    """The network at `path`, in evaluation mode on the CPU, its weights as `dtype`.
+
+    Raises:
+        ValueError: as `read_info`; or weights that do not fit the spec beside them.
+    """
+    info = read_info(path)
+    with torch.device("meta"):
+        network = VideoUNet(info.spec)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} breaks off ({error}); copy or train it again") from error
+    load_into(network, tensors, what=str(path))
+    return network.eval()
+
+
+def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
+    """Puts `tensors` in the place of the network's own, all of them or none.
+
+    Raises:
+        ValueError: names or shapes that differ; it lists the first few.
+    """
+    own = network.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is not the network's" for name in tensors if name not in own]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)}, the network's {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{what} does not fit this network: {'; '.join(wrong[:3])} ({len(wrong)} differences)"
+        )
+    network.load_state_dict(dict(tensors), assign=True)
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""All that a network is told beside the video: one vector for scale and shift, and the text to attend to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vdm_blocks.models.spec import UNetSpec
+from vdm_blocks.nn.embedding import LogSNREmbedding, ScalarEmbedding
+from vdm_blocks.nn.pointwise import Pointwise
+from vdm_blocks.types import Conditioning
+
+__all__ = ["Context", "ContextEncoder"]
+
+
+class Context(NamedTuple):
+    """What every block is given.
+
+    Attributes:
+        emb: (B, E), or (B, T, E) where frames differ in noise level or caption.
+        text: (B, 1 + L, D') or (B, T, 1 + L, D'); the first token is a learned one that is always there.
+        text_mask: bool, text's shape without D'.
+        images: bool (B,) or (B, T), frames that are independent pictures.
+    """
+
+    emb: Tensor
+    text: Tensor | None
+    text_mask: Tensor | None
+    images: Tensor | None
+
+
+class ContextEncoder(nn.Module):
+    """emb = silu(MLP(logsnr) + MLP(aug_logsnr) + MLP(fps) + W mean(text)); text = [null, W' layernorm(text)].
+
+    The learned null token comes before the caption's and is never masked: dropping the text leaves it alone
+    to be seen, and padding never changes a result.
+    """
+
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__()
+        e = spec.embedding
+        self.logsnr = LogSNREmbedding(e)
+        self.fps = ScalarEmbedding(e)
+        self.aug = LogSNREmbedding(e) if spec.cond_channels else None
+        self.text: Pointwise | None = None
+        if spec.text_width:
+            self.text_norm = nn.LayerNorm(spec.text_width)
+            self.text = Pointwise(spec.text_width, spec.text_inner)
+            self.pooled = nn.Linear(spec.text_width, e)
+            self.null = nn.Parameter(torch.randn(spec.text_inner) * 0.02)
+        self.width = spec.text_width
+
+    def forward(self, logsnr: Tensor, cond: Conditioning, dtype: torch.dtype) -> Context:
+        """Reads `logsnr` (B,) or (B, T) and `cond`.
+
+        Raises:
+            ValueError: text states that are missing or of another width, an augmentation level that is missing.
+        """
+        emb = self.logsnr(logsnr)
+        emb = _add(emb, self.fps(_log_fps(cond, logsnr)))
+        if self.aug is not None:
+            if cond.aug_logsnr is None:
+                raise ValueError(
+                    "this network is conditioned on a video and must know how noisy it is: "
+                    "give aug_logsnr (B,), as ConditioningAugmentation reports it"
+                )
+            emb = _add(emb, self.aug(cond.aug_logsnr))
+        if self.text is None:
+            return Context(nn.functional.silu(emb), None, None, cond.images)
+        if cond.text is None or cond.text_mask is None:
+            raise ValueError(
+                "this network reads text; give text states and their mask, or mask them all out "
+                "with Conditioning.without_text()"
+            )
+        if cond.text.shape[-1] != self.width:
+            raise ValueError(
+                f"text states have width {cond.text.shape[-1]}; this network was built for {self.width}. "
+                "Use the encoder that it was trained with"
+            )
+        seen = cond.text_mask[..., None]
+        normed = self.text_norm(cond.text.to(self.text_norm.weight.dtype))
+        mean = (normed * seen).sum(-2) / seen.sum(-2).clamp(min=1)
+        emb = _add(emb, self.pooled(mean))
+        tokens = self.text(normed)
+        null = self.null.to(tokens.dtype).expand(*tokens.shape[:-2], 1, -1)
+        first = torch.ones_like(cond.text_mask[..., :1])
+        text = torch.cat([null, tokens], dim=-2).to(dtype)
+        return Context(nn.functional.silu(emb), text, torch.cat([first, cond.text_mask], dim=-1), cond.images)
+
+
+def _log_fps(cond: Conditioning, logsnr: Tensor) -> Tensor:
+    """16 log2(1 + fps), so that a doubling moves the sinusoids by whole periods' worth; 0 where none is told."""
+    if cond.fps is None:
+        return torch.zeros(logsnr.shape[0], device=logsnr.device)
+    return 16 * torch.log2(1 + cond.fps.float())
+
+
+def _add(a: Tensor, b: Tensor) -> Tensor:
+    """(B, E) or (B, T, E) plus the same, broadcast over T."""
+    if a.ndim != b.ndim:
+        a, b = (a[:, None], b) if a.ndim < b.ndim else (a, b[:, None])
+    return a + b

@@ -1,0 +1,126 @@
+"""What a video U-Net is made of, as data: one entry per level, finest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "LevelSpec",
+    "SpatialAttentionSpec",
+    "TemporalAttentionSpec",
+    "TemporalConvSpec",
+    "TextAttentionSpec",
+    "UNetSpec",
+]
+
+
+def _positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalConvSpec:
+    """Frames mix by a convolution over `kernel` frames inside each residual block."""
+
+    kernel: int = 3
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd and positive; got {self.kernel}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalAttentionSpec:
+    """Frames mix by attention at each pixel after each residual block."""
+
+    heads: int = 4
+    reach: int = 32
+
+    def __post_init__(self) -> None:
+        _positive(heads=self.heads, reach=self.reach)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialAttentionSpec:
+    """Positions of a frame attend to one another after each residual block."""
+
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _positive(heads=self.heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextAttentionSpec:
+    """Positions attend to the caption's tokens after each residual block."""
+
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _positive(heads=self.heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelSpec:
+    """One resolution of the U-Net.
+
+    Attributes:
+        channels: of every block here.
+        blocks: residual blocks on the way down; as many stand on the way up.
+        temporal: how frames mix here, or None.
+        attention: attention within a frame, or None.
+        text: attention to the caption, or None.
+    """
+
+    channels: int
+    blocks: int = 1
+    temporal: TemporalConvSpec | TemporalAttentionSpec | None = None
+    attention: SpatialAttentionSpec | None = None
+    text: TextAttentionSpec | None = None
+
+    def __post_init__(self) -> None:
+        _positive(channels=self.channels, blocks=self.blocks)
+        temporal_heads = self.temporal.heads if isinstance(self.temporal, TemporalAttentionSpec) else 1
+        for heads in (temporal_heads, *(a.heads for a in (self.attention, self.text) if a is not None)):
+            if self.channels % heads:
+                raise ValueError(f"{heads} heads do not divide a level's {self.channels} channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetSpec:
+    """A whole video U-Net.
+
+    Attributes:
+        levels: finest first; each next one has frames of half the height and width.
+        channels: of the video that is denoised.
+        cond_channels: of the conditioning video concatenated to it (0: none).
+        fold: side of the patches of space folded into channels before anything else; 1 folds nothing.
+        embedding: width of the vector of log-SNR, augmentation, frame rate and pooled text.
+        text_width: width of the text states, 0 for a network without text.
+        text_inner: width that they are projected to, once, for all levels.
+    """
+
+    levels: tuple[LevelSpec, ...]
+    channels: int = 3
+    cond_channels: int = 0
+    fold: int = 1
+    embedding: int = 256
+    text_width: int = 384
+    text_inner: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise ValueError("levels is empty; a U-Net needs one LevelSpec at least")
+        _positive(channels=self.channels, fold=self.fold, embedding=self.embedding)
+        if self.text_width == 0 and any(level.text is not None for level in self.levels):
+            raise ValueError(
+                "a level attends to text but text_width is 0; set it to the width of the text states"
+            )
+
+    @property
+    def divisor(self) -> int:
+        """What the height and the width of a frame must divide by: fold * 2^(levels - 1)."""
+        return self.fold << (len(self.levels) - 1)

@@ -1,0 +1,198 @@
+"""The video U-Net of the cascade: base, temporal and spatial super-resolution alike.
+
+Axes: B batch, C channels, T frames, H height, W width, L text tokens, D text width, E embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vdm_blocks.models.context import Context, ContextEncoder
+from vdm_blocks.models.spec import LevelSpec, TemporalAttentionSpec, TemporalConvSpec, UNetSpec
+from vdm_blocks.nn.attention import SpatialAttention, TemporalAttention, TextAttention
+from vdm_blocks.nn.axes import channels_last, check_video, from_last, to_last
+from vdm_blocks.nn.blocks import ResidualBlock, modulated_norm
+from vdm_blocks.nn.conv import SpatialConv, TemporalConv, zero_
+from vdm_blocks.nn.pointwise import Pointwise
+from vdm_blocks.nn.resample import SpatialDownsample, SpatialUpsample, fold_space, unfold_space
+from vdm_blocks.types import Conditioning
+
+__all__ = ["VideoUNet"]
+
+
+class Unit(nn.Module):
+    """A residual block, then what its level asks for: attention in space, to text, and over time."""
+
+    def __init__(self, channels: int, spec: LevelSpec, unet: UNetSpec) -> None:
+        super().__init__()
+        c, temporal = spec.channels, spec.temporal
+        conv = (
+            TemporalConv(c, temporal.kernel, causal=temporal.causal)
+            if isinstance(temporal, TemporalConvSpec)
+            else None
+        )
+        self.block = ResidualBlock(channels, c, unet.embedding, temporal=conv)
+        self.space = SpatialAttention(c, spec.attention.heads) if spec.attention is not None else None
+        self.text = TextAttention(c, unet.text_inner, spec.text.heads) if spec.text is not None else None
+        self.time = (
+            TemporalAttention(c, temporal.heads, reach=temporal.reach)
+            if isinstance(temporal, TemporalAttentionSpec)
+            else None
+        )
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """`x` (B, C, T, H, W) -> (B, C', T, H, W)."""
+        x = self.block(x, context.emb, context.images)
+        if self.space is not None:
+            x = self.space(x)
+        if self.text is not None:
+            assert context.text is not None
+            assert context.text_mask is not None
+            x = self.text(x, context.text, context.text_mask)
+        if self.time is not None:
+            x = self.time(x, context.images)
+        return x
+
+
+class Level(nn.Module):
+    """The way down and the way up of one resolution; everything coarser happens in between."""
+
+    def __init__(self, spec: LevelSpec, coarser: LevelSpec | None, unet: UNetSpec) -> None:
+        super().__init__()
+        c = spec.channels
+        self.down = nn.ModuleList(Unit(c, spec, unet) for _ in range(spec.blocks))
+        self.shrink = SpatialDownsample(c, coarser.channels) if coarser is not None else None
+        self.grow = SpatialUpsample(coarser.channels, c) if coarser is not None else None
+        self.merge = Pointwise(2 * c, c) if coarser is not None else None
+        self.up = nn.ModuleList(Unit(c, spec, unet) for _ in range(spec.blocks))
+
+
+class VideoUNet(nn.Module):
+    """A U-Net on video whose every level says how it mixes space, text and time.
+
+    The noisy video, with the conditioning video concatenated, is folded into patches, passes the levels down and
+    up again with one skip connection a level, and unfolds to the prediction. The last convolution starts at zero,
+    and with it the prediction. Space-time factorized throughout (arXiv 2210.02303, section 2.4); no norm looks
+    beyond its own position, so with convolution as the only mixing the network is local, and
+    `receptive_field` says how local.
+
+    Args:
+        spec: the plan.
+
+    Shape: z_t (B, channels, T, H, W), logsnr (B,) or (B, T) -> (B, channels, T, H, W).
+
+    >>> spec = UNetSpec(levels=(LevelSpec(channels=8, temporal=TemporalConvSpec()),), fold=2, text_width=0)
+    >>> net = VideoUNet(spec)
+    >>> net(torch.zeros(1, 3, 4, 8, 12), torch.zeros(1), Conditioning()).shape
+    torch.Size([1, 3, 4, 8, 12])
+    """
+
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        first = spec.levels[0].channels
+        patch = spec.fold**2
+        self.context = ContextEncoder(spec)
+        self.stem = SpatialConv(patch * (spec.channels + spec.cond_channels), first)
+        coarser: list[LevelSpec | None] = [*spec.levels[1:], None]
+        self.levels = nn.ModuleList(
+            Level(own, next_, spec) for own, next_ in zip(spec.levels, coarser, strict=True)
+        )
+        self.film = nn.Linear(spec.embedding, 2 * first)
+        self.head = zero_(SpatialConv(first, patch * spec.channels))
+        self._checkpointed: frozenset[int] = frozenset()
+
+    def checkpoint_levels(self, *levels: int) -> None:
+        """Recomputes the activations of these levels (0 is the finest) in the backward pass; none turns it off.
+
+        Raises:
+            ValueError: a level that the network does not have.
+        """
+        beyond = [level for level in levels if not 0 <= level < len(self.levels)]
+        if beyond:
+            raise ValueError(f"no level {beyond}; this network has levels 0 to {len(self.levels) - 1}")
+        self._checkpointed = frozenset(levels)
+
+    def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
+        """Predicts from the noisy video `z_t` at log-SNR `logsnr` under `cond`.
+
+        Raises:
+            ValueError: a grid that does not divide, or a conditioning video that is missing, unasked for, or of
+                another grid.
+        """
+        self._check(z_t, cond)
+        context = self.context(logsnr, cond, z_t.dtype)
+        x = z_t if cond.video is None else torch.cat([z_t, cond.video.to(z_t.dtype)], dim=1)
+        x = self.stem(channels_last(fold_space(x, self.spec.fold)))
+        levels = list(enumerate(self._levels()))
+        skips: list[Tensor] = []
+        for index, level in levels:
+            x = self._run(level.down, index, x, context)
+            if level.shrink is not None:
+                skips.append(x)
+                x = level.shrink(x)
+        for index, level in reversed(levels):
+            if level.grow is not None:
+                assert level.merge is not None
+                x = from_last(level.merge(torch.cat([to_last(level.grow(x)), to_last(skips.pop())], dim=-1)))
+            x = self._run(level.up, index, x, context)
+        assert not skips
+        x = self.head(F.silu(modulated_norm(x, self.film(context.emb))))
+        return unfold_space(x, self.spec.fold)
+
+    def receptive_field(self) -> tuple[int, int] | None:
+        """(frames, pixels) to each side that one output value depends on; None where attention sees everything."""
+        frames, pixels, side = 0, 2, 1  # the stem and the head are one position each
+        for level in self.spec.levels:
+            if level.attention is not None or isinstance(level.temporal, TemporalAttentionSpec):
+                return None
+            if isinstance(level.temporal, TemporalConvSpec):
+                reach = level.temporal.kernel - 1 if level.temporal.causal else level.temporal.kernel // 2
+                frames += 2 * level.blocks * reach
+            pixels += 2 * level.blocks * 2 * side
+            if side > 1:
+                pixels += side  # the coarse cell that a position falls into
+            side *= 2
+        return frames, pixels * self.spec.fold
+
+    def _levels(self) -> Iterator[Level]:
+        for level in self.levels:
+            assert isinstance(level, Level)
+            yield level
+
+    def _run(self, units: nn.ModuleList, index: int, x: Tensor, context: Context) -> Tensor:
+        for unit in units:
+            if index in self._checkpointed and torch.is_grad_enabled():
+                x = checkpoint(unit, x, context, use_reentrant=False)
+            else:
+                x = unit(x, context)
+        return x
+
+    def _check(self, z_t: Tensor, cond: Conditioning) -> None:
+        check_video(z_t, self.spec.channels)
+        height, width = z_t.shape[-2:]
+        d = self.spec.divisor
+        if height % d or width % d:
+            raise ValueError(
+                f"frames of {height}x{width} do not divide by {d} (fold {self.spec.fold}, "
+                f"{len(self.spec.levels)} levels); the nearest that do are "
+                f"{math.ceil(height / d) * d}x{math.ceil(width / d) * d}"
+            )
+        wanted = self.spec.cond_channels
+        given = 0 if cond.video is None else cond.video.shape[1]
+        if given != wanted:
+            raise ValueError(f"this network is conditioned on a video of {wanted} channels; got {given}")
+        if cond.video is not None and (cond.video.shape[0], *cond.video.shape[2:]) != (
+            z_t.shape[0],
+            *z_t.shape[2:],
+        ):
+            raise ValueError(
+                f"the conditioning video {tuple(cond.video.shape)} is not on the grid of z_t {tuple(z_t.shape)}; "
+                "upsample it first"
+            )

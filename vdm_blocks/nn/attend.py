@@ -1,0 +1,63 @@
+"""Scaled dot-product attention by whichever formulation is fastest for the shape."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["attend", "attend_by_products", "attend_fused"]
+
+# Kernels index the batch with a 16-bit grid dimension on CUDA, so a larger batch is cut.
+_LARGEST_BATCH = 65_535
+# On a CPU explicit products win for short sequences (2.1 times at 16 frames), and in half precision, whose fused
+# kernel there is slow backward, for all sequences of a frame or a caption (1.3 to 6 times, forward with backward).
+_SHORT, _SHORT_HALF = 32, 256
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v for every batch entry and head (arXiv 1706.03762, eq. 1).
+
+    On a CPU, short sequences (up to 32 tokens, 256 keys in half precision) go through explicit products and longer
+    ones through the fused kernel, which never stores the matrix of weights; other devices always take that.
+
+    Args:
+        q: (N, heads, S, d).
+        k, v: (N, heads, S', d).
+        bias: float, added to the logits, or bool, False where a key is not to be seen; broadcastable to
+            (N, heads, S, S'). Each query must see one key at least.
+
+    Returns:
+        (N, heads, S, d).
+    """
+    longest = max(q.shape[-2], k.shape[-2]) if q.dtype.itemsize > 2 else k.shape[-2]
+    if q.device.type == "cpu" and longest <= (_SHORT if q.dtype.itemsize > 2 else _SHORT_HALF):
+        return attend_by_products(q, k, v, bias=bias)
+    return attend_fused(q, k, v, bias=bias)
+
+
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Tensor:
+    """`attend`, written out as two batched products; stores (N, heads, S, S')."""
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if bias is not None:
+        logits = (
+            logits.masked_fill(~bias, -torch.inf)
+            if bias.dtype == torch.bool
+            else logits + bias.to(logits.dtype)
+        )
+    weights: Tensor = logits.softmax(-1).to(v.dtype)
+    return weights @ v
+
+
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Tensor:
+    """`attend` through torch's fused kernels, at most 65,535 batch entries at a time."""
+    if bias is not None and bias.dtype != torch.bool:
+        bias = bias.to(q.dtype)
+    if q.shape[0] <= _LARGEST_BATCH:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    parts = []
+    for start in range(0, q.shape[0], _LARGEST_BATCH):
+        part = slice(start, start + _LARGEST_BATCH)
+        own = bias[part] if bias is not None and bias.ndim == 4 and bias.shape[0] > 1 else bias
+        parts.append(F.scaled_dot_product_attention(q[part], k[part], v[part], attn_mask=own))
+    return torch.cat(parts)

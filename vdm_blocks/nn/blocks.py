@@ -1,0 +1,60 @@
+"""The residual block that the networks are made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vdm_blocks.nn.axes import check_video, from_last, to_last
+from vdm_blocks.nn.conv import SpatialConv, TemporalConv, zero_
+from vdm_blocks.nn.norm import ChannelNorm
+from vdm_blocks.nn.pointwise import Pointwise
+
+__all__ = ["ResidualBlock"]
+
+
+class ResidualBlock(nn.Module):
+    """skip(x) + conv(silu(film(norm(temporal(conv(silu(norm(x)))))))).
+
+    film(h) = (1 + scale) h + shift, both read from `emb` (arXiv 2105.05233, section 3, 'adaptive group norm', here
+    with a norm per position); the second convolution starts at zero, so the block starts as its skip. The first
+    convolution is factorized over space and time where `temporal` is given; otherwise frames do not mix.
+
+    Args:
+        in_channels, out_channels: C and C'.
+        embedding: E, width of `emb`.
+        temporal: the convolution over time after the first one over space, or None.
+
+    Shape: x (B, C, T, H, W), emb (B, E) or (B, T, E) -> (B, C', T, H, W).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, embedding: int, *, temporal: TemporalConv | None = None
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.norm = ChannelNorm(in_channels)
+        self.conv1 = SpatialConv(in_channels, out_channels)
+        self.temporal = temporal
+        self.film = nn.Linear(embedding, 2 * out_channels)
+        self.conv2 = zero_(SpatialConv(out_channels, out_channels))
+        self.skip = Pointwise(in_channels, out_channels, bias=False) if in_channels != out_channels else None
+
+    def forward(self, x: Tensor, emb: Tensor, images: Tensor | None = None) -> Tensor:
+        """Transforms `x` under `emb`; `images` marks frames that are independent pictures."""
+        check_video(x, self.in_channels)
+        h = self.conv1(F.silu(self.norm(x)))
+        if self.temporal is not None:
+            h = self.temporal(h, images)
+        h = self.conv2(F.silu(modulated_norm(h, self.film(emb))))
+        skip = x if self.skip is None else from_last(self.skip(to_last(x)))
+        out: Tensor = skip + h
+        return out
+
+
+def modulated_norm(x: Tensor, film: Tensor) -> Tensor:
+    """(1 + scale) norm(x) + shift, with (scale, shift) = `film`, (B, 2 C) or (B, T, 2 C)."""
+    scale, shift = (film[:, None] if film.ndim == 2 else film)[:, :, None, None].to(x.dtype).chunk(2, dim=-1)
+    normed = F.layer_norm(to_last(x), (x.shape[1],))
+    return from_last(torch.addcmul(shift, normed, 1 + scale))

@@ -1,0 +1,75 @@
+"""Numbers as vectors: log-SNR and frame rate for a network to read."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LogSNREmbedding", "ScalarEmbedding", "sinusoid"]
+
+
+def sinusoid(x: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
+    """[sin(x w_k), cos(x w_k)], w_k = longest^(-k / (K-1)) for k < K = width / 2.
+
+    Args:
+        x: any shape.
+        width: even.
+        longest: ratio of the longest to the shortest wavelength.
+
+    Returns:
+        x's shape with an axis of size `width` appended, float32.
+
+    Raises:
+        ValueError: `width` is odd or less than 4.
+    """
+    if width < 4 or width % 2:
+        raise ValueError(f"the width of a sinusoidal embedding is even and at least 4; got {width}")
+    half = width // 2
+    rate = torch.exp(
+        -math.log(longest) / (half - 1) * torch.arange(half, device=x.device, dtype=torch.float32)
+    )
+    angle = x.float()[..., None] * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class ScalarEmbedding(nn.Module):
+    """A number, scaled, as sin and cos features through two linear maps with a SiLU between them.
+
+    Args:
+        width: of the result.
+        scale: factor on the number before the sinusoids; their shortest period is 2 pi / scale.
+
+    Shape: (...) -> (..., width).
+    """
+
+    def __init__(self, width: int, *, scale: float = 1.0, features: int = 64) -> None:
+        super().__init__()
+        self.scale = scale
+        self.features = features
+        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeds `x`, any shape."""
+        wave = sinusoid(x * self.scale, self.features).to(next(self.mlp.parameters()).dtype)
+        out: Tensor = self.mlp(wave)
+        return out
+
+
+class LogSNREmbedding(ScalarEmbedding):
+    """u = atan(exp(-logsnr / 2)) / (pi / 2) in (0, 1), then sinusoids of 1000 u.
+
+    u is the time of the cosine schedule at that log-SNR ('inv_cos' of arXiv 2202.00512's code), so all log-SNRs
+    are spread as evenly as that schedule visits them, whichever schedule the model uses.
+
+    Shape: (...) -> (..., width).
+    """
+
+    def __init__(self, width: int, *, features: int = 64) -> None:
+        super().__init__(width, scale=1000.0, features=features)
+
+    def forward(self, logsnr: Tensor) -> Tensor:
+        """Embeds `logsnr`, any shape."""
+        u = torch.atan(torch.exp(-0.5 * logsnr.float().clamp(-20, 20))) / (math.pi / 2)
+        return super().forward(u)

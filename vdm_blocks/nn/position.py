@@ -1,0 +1,33 @@
+"""Where a frame stands relative to another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["RelativeBias"]
+
+
+class RelativeBias(nn.Module):
+    """A learned number for each head and each distance j - i, added to the attention logits.
+
+    Distances beyond `reach` share the last entry, so any number of frames can be attended over
+    (arXiv 1803.02155, section 3.2, in the scalar form of arXiv 1910.10683).
+
+    Args:
+        heads: number of attention heads.
+        reach: largest distance that has an entry of its own.
+
+    Shape: () -> (heads, S, S).
+    """
+
+    def __init__(self, heads: int, reach: int = 32) -> None:
+        super().__init__()
+        self.reach = reach
+        self.table = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
+
+    def forward(self, length: int) -> Tensor:
+        """The bias for `length` positions."""
+        at = torch.arange(length, device=self.table.device)
+        distance = (at[None, :] - at[:, None]).clamp(-self.reach, self.reach) + self.reach
+        return self.table[:, distance]
