@@ -79,6 +79,17 @@ def test_the_development_environment_is_pinned_in_full() -> None:
             assert need.specifier.contains(version), f"{need} does not admit the pinned {version}"
 
 
+def test_the_lower_bounds_are_the_versions_that_were_tried() -> None:
+    lines = (ROOT / "requirements" / "oldest.txt").read_text(encoding="utf-8").splitlines()
+    tried = {Requirement(line).name: str(Requirement(line).specifier)[2:] for line in lines if line[0] != "#"}
+    extras = PROJECT["optional-dependencies"]
+    bounds = [Requirement(line) for line in PROJECT["dependencies"]]
+    bounds += [
+        Requirement(line) for extra in ("video", "text", "t5", "diffusers", "hub") for line in extras[extra]
+    ]
+    assert {str(bound) for bound in bounds} == {f"{name}>={version}" for name, version in tried.items()}
+
+
 @pytest.mark.parametrize(
     "prompt",
     ['it\'s a "red" umbrella', "$5 and $(shell echo no) `echo no` ${HOME}", "--seed=9; # é 熊 \\ %s", "a\nb"],
