@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdm_blocks.sampling.rule import Draw, StepResult, affine, is_clean, renoise, scales
+from vdm_blocks.sampling.rule import Draw, StepResult, add_scaled_, affine, is_clean, scales
 from vdm_blocks.types import Conditioning, Denoiser
 
 __all__ = ["DistilledStochastic"]
@@ -59,7 +59,8 @@ class DistilledStochastic:
                 f"a step from {float(t)} to {float(s)} is not on the grid that this chain started with"
             )
         k = state[at + 1]
-        c = scales(denoiser.schedule, t, k)
-        ratio = c.sigma_s / c.sigma_t
-        z_k = affine(z_t, ratio, x0, c.alpha_s - c.alpha_t * ratio)
-        return StepResult(renoise(denoiser.schedule, z_k, k, s, draw), x0, state)
+        down, back = scales(denoiser.schedule, t, k), scales(denoiser.schedule, s, k)
+        ratio, growth = down.sigma_s / down.sigma_t, back.alpha_t / back.alpha_s
+        z_s = affine(z_t, growth * ratio, x0, growth * (down.alpha_s - down.alpha_t * ratio))
+        add_scaled_(z_s, draw(z_s), back.sigma_t * (1 - back.kept).clamp(min=0).sqrt())
+        return StepResult(z_s, x0, state)

@@ -67,10 +67,12 @@ class DPMSolverPP2M:
         x0 = denoiser(z_t, t, cond).x0
         if is_clean(s):
             return StepResult(x0, x0, state)
+        if float(s) == float(t):
+            return StepResult(z_t.clone(), x0, state)
         c = scales(denoiser.schedule, t, s)
         h = c.half_step
         gain = -c.alpha_s * torch.expm1(-(1 + self.eta) * h)
-        ratio = c.sigma_s / c.sigma_t * torch.exp(-self.eta * h)
+        ratio = c.sigma_s / c.sigma_t * c.kept ** (self.eta / 2)
         if state is None:
             z_s = affine(z_t, ratio, x0, gain)
         else:

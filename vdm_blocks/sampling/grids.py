@@ -106,10 +106,10 @@ def karras_times(
     logsnr_min: float | None = None,
     logsnr_max: float | None = None,
 ) -> Tensor:
-    """sigma^(1/rho) uniform, sigma = exp(-logsnr / 2) (arXiv 2206.00364, eq. 5), then 0.
+    """sigma^(1/rho) uniform, sigma = exp(-logsnr / 2) (arXiv 2206.00364, eq. 5, with time 0 as its last point).
 
-    Its noisiest and cleanest sigma are the schedule's own unless given; EDM's are -2 log(80) and -2
-    log(0.002) as log-SNR. The first time stays 1.
+    Its noisiest and cleanest sigma are the schedule's own unless given; EDM's are -2 log(80) and -2 log(0.002) as
+    log-SNR. The first and last time stay 1 and 0.
 
     Raises:
         ValueError: fewer than one step, rho not positive, or ends that are not finite.
@@ -119,5 +119,5 @@ def karras_times(
         raise ValueError(f"karras_times got rho={rho}; it must be positive, for example 7")
     low, high = _ends(schedule, logsnr_min, logsnr_max)
     noisy, clean = math.exp(-low / 2 / rho), math.exp(-high / 2 / rho)
-    root = torch.linspace(noisy, clean, steps, dtype=torch.float64)
-    return _times_of(schedule, torch.nn.functional.pad(-2 * rho * root.log(), (0, 1), value=high))
+    root = torch.linspace(noisy, clean, steps + 1, dtype=torch.float64)
+    return _times_of(schedule, -2 * rho * root.log())

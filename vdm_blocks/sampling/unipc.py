@@ -80,6 +80,8 @@ class UniPC:
         x0 = denoiser(z_t, t, cond).x0
         if is_clean(s):
             return StepResult(x0, x0, state)
+        if float(s) == float(t):
+            return StepResult(z_t.clone(), x0, state)
         c = scales(denoiser.schedule, t, s)
         here = Evaluation(x0, torch.log(c.alpha_t) - torch.log(c.sigma_t))
         known: tuple[Evaluation, ...] = ()
