@@ -58,7 +58,7 @@ def install(purpose: str) -> None:
         unfinished.touch()
         venv.create(VENV, with_pip=True)
     unfinished.touch()
-    pip = [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     for number, (what, arguments) in enumerate(STEPS.items(), 1):
         print(f"  {number}/{len(STEPS)} {what}", flush=True)
         target = [f".[{EXTRAS[purpose]}]"] if arguments[-1] == "--editable" else []
