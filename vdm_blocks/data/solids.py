@@ -271,7 +271,7 @@ def _set_off(solid: Solid, motion: str, rng: Random) -> Solid:
         return replace(solid, y=solid.y + 1.2, dy=rng.uniform(3.4, 4.4))
     if motion == "bounces":
         return replace(
-            solid, hop=rng.uniform(0.7, 1.0), rate=rng.uniform(0.25, 0.35), phase=rng.uniform(0, pi)
+            solid, hop=rng.uniform(0.5, 0.75), rate=rng.uniform(0.25, 0.35), phase=rng.uniform(0, pi)
         )
     if motion == "turns":
         return replace(solid, turns=rng.choice((-1.25, -1.0, 1.0, 1.25)))

@@ -42,27 +42,47 @@ def read_video(
     Raises:
         ValueError: naming the file when it is missing, does not decode, or ends before `start`.
     """
-    if (fps is not None and not fps > 0) or start < 0 or (frames is not None and frames < 1):
+    rate = fps or frame_rate(path)
+    kept = list(pick_frames(path, fps=rate, start=start, frames=frames))
+    if not kept:
+        raise ValueError(f"{path} has no frame at or after {start} s")
+    return Film(from_bytes(torch.stack(kept)), rate)
+
+
+def pick_frames(
+    path: str | Path, *, fps: float, start: float = 0.0, frames: int | None = None
+) -> Iterator[Tensor]:
+    """The frames shown at start, start + 1 / fps, ... one by one: uint8 (H, W, 3). Arguments as in `read_video`."""
+    if not fps > 0 or start < 0 or (frames is not None and frames < 1):
         raise ValueError(
             f"fps and frames are above zero and start is not below, got {fps=}, {frames=}, {start=}"
         )
-    path = Path(path)
+    count, last, until = 0, None, start
     rate = frame_rate(path)
-    step = 1 / (fps or rate)
-    kept: list[Tensor] = []
-    last: Tensor | None = None
-    until = start
     for begin, frame in read_frames(path, start=start):
-        while last is not None and begin > start + len(kept) * step + _TICK and len(kept) != frames:
-            kept.append(last)
+        while last is not None and begin > start + count / fps + _TICK:
+            yield last
+            count += 1
+            if count == frames:
+                return
         last, until = frame, begin + 1 / rate
-        if len(kept) == frames:
-            break
-    while last is not None and start + len(kept) * step + _TICK < until and len(kept) != frames:
-        kept.append(last)
-    if not kept:
-        raise ValueError(f"{path} has no frame at or after {start} s")
-    return Film(from_bytes(torch.stack(kept)), fps or rate)
+    while last is not None and start + count / fps + _TICK < until and count != frames:
+        yield last
+        count += 1
+
+
+def seconds_of(path: str | Path) -> float:
+    """How long a file lasts, by its header."""
+    path = Path(path)
+    if path.suffix.lower() in PICTURES:
+        return sum(duration for _, duration, _ in _read_picture(path))
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        if container.duration:
+            return float(container.duration / import_av().time_base)
+        raise ValueError(f"{path} does not say how long it is")
 
 
 def frame_rate(path: str | Path) -> float:
