@@ -84,6 +84,17 @@ def test_low_is_the_same_crop_seen_by_the_stage_before(sources: list[tuple[Sourc
     assert stream[0].video.shape == (3, 4, 24, 40)
 
 
+def test_a_pack_keeps_its_pictures_and_goes_in_batches_apart(sources: list[tuple[Source, float]]) -> None:
+    view = View(frames=4, height=8, width=12, fps=6.0, shrink=2, skip=2)
+    clip, pack = Stream(sources[:1], view, seed=0)[0], Stream(sources[1:2], view, seed=0)[0]
+    assert clip.low is not None
+    assert pack.low is not None
+    assert clip.low.shape == (3, 2, 4, 6)
+    assert pack.low.shape == (3, 4, 4, 6)
+    with pytest.raises(ValueError, match="share one too"):
+        collate([clip, pack])
+
+
 def test_one_scene_is_one_film_on_the_grids_of_all_stages(sources: list[tuple[Source, float]]) -> None:
     """What a later stage trains on, seen as the base sees it, is what the base trains on."""
     fine = View(frames=16, height=96, width=160, fps=6.0, shrink=4, skip=2)

@@ -30,7 +30,7 @@ def render_sprites(
 
     Layers are drawn back to front with premultiplied "over", each supersampled 2 x 2 from the level of the
     pack whose texels are about as fine as the samples, so that half the resolution is close to the average
-    of the full one.
+    of the full one. A sprite enlarged beyond the finest level is drawn bicubically, its outline sharpened.
 
     Args:
         pack: the pictures.
@@ -51,6 +51,8 @@ def render_sprites(
             f"{raster.frames} frames take 1 or {raster.frames} scenes and as many times, "
             f"got {len(scenes)} scenes and times of shape {tuple(t.shape)}"
         )
+    if len({scene.duration for scene in scenes}) > 1:
+        raise ValueError("scenes drawn together share one duration: render those of another apart")
     picture = render_backdrops([scene.backdrop for scene in scenes], raster)
     picture = picture.expand(raster.frames, -1, -1, -1)
     for layer in _layers(scenes, raster.frames):
@@ -104,12 +106,25 @@ def draw_objects(
     for level in sorted(set(levels)):
         chosen = torch.tensor([i for i, one in enumerate(levels) if one == level])
         texture = pack.levels[level][rows[chosen], shown[chosen]].float()
-        grid = _grid(Pose(*(value.expand(len(t))[chosen].float() for value in pose)), flip[chosen], raster)
-        layer[chosen] = avg_pool2d(grid_sample(texture, grid, align_corners=False), 2) / 255
+        part = Pose(*(value.expand(len(t))[chosen].float() for value in pose))
+        grid = _grid(part, flip[chosen], raster)
+        if level > 0 or float(part.size.max()) * raster.height <= finest:
+            drawn = grid_sample(texture, grid, align_corners=False) / 255
+        else:
+            drawn = grid_sample(texture, grid, mode="bicubic", align_corners=False) / 255
+            drawn = _sharpen(drawn.clamp(0, 1), (part.size * raster.height / finest).clamp(min=1))
+        layer[chosen] = avg_pool2d(drawn, 2)
     colors = torch.tensor(
         [COLORS[one.color] if one.color is not None else (0.0, 0.0, 0.0) for one in objects]
     )
     return layer[:, :3] + layer[:, 4:] * colors.view(-1, 3, 1, 1), layer[:, 3:4]
+
+
+def _sharpen(drawn: Tensor, grown: Tensor) -> Tensor:
+    """Make an outline that was `grown` (N,) times enlarged one pixel soft again, about where alpha is one half."""
+    alpha = drawn[:, 3:4]
+    sharp = ((alpha - 0.5) * grown.view(-1, 1, 1, 1) + 0.5).clamp(0, 1)
+    return drawn * (sharp / alpha.clamp(min=1e-3))
 
 
 def _level(pixels: float, finest: int, count: int) -> int:

@@ -93,9 +93,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     lows = [sample.low for sample in samples if sample.low is not None]
     shapes = sorted({tuple(sample.video.shape) for sample in samples})
-    if len(shapes) != 1 or len(lows) not in (0, len(samples)):
+    low_shapes = sorted({tuple(low.shape) for low in lows})
+    if len(shapes) != 1 or len(low_shapes) > 1 or len(lows) not in (0, len(samples)):
         raise ValueError(
-            f"samples of one batch share a shape, and all or none have `low`; got shapes {shapes}"
+            f"samples of one batch share a shape, and all or none have `low`, which share one too; "
+            f"got {len(samples)} videos of {shapes} and {len(lows)} of {low_shapes}"
         )
     return Batch(
         video=torch.stack([sample.video for sample in samples]),

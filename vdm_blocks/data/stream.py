@@ -28,7 +28,8 @@ class View:
         shrink: `low` averages squares of `shrink` x `shrink` pixels; a crop starts at their corners.
         skip: `low` keeps frames 0, skip, 2 skip, ...
 
-    With shrink = skip = 1 no `low` is made.
+    With shrink = skip = 1 no `low` is made. Of a pack of pictures `low` keeps every one, so that with a `skip`
+    above one packs and clips go in batches apart: give each a stream of its own.
 
     Raises:
         ValueError: when a size does not divide.
@@ -72,9 +73,9 @@ class View:
         left = rng.randint(0, (self.width - columns) // self.shrink) * self.shrink
         return replace(raster, crop=(top, left, rows, columns))
 
-    def low(self, video: Tensor) -> Tensor:
-        """(C, T, H, W) as the stage before sees it: (C, T / skip, H / shrink, W / shrink)."""
-        return avg_pool2d(video[:, :: self.skip], self.shrink)
+    def low(self, sample: Sample) -> Tensor:
+        """A clip as the stage before sees it: (C, T / skip, H / shrink, W / shrink); of a pack, all T pictures."""
+        return avg_pool2d(sample.video if sample.images else sample.video[:, :: self.skip], self.shrink)
 
 
 class Stream(Dataset[Sample]):
@@ -106,7 +107,7 @@ class Stream(Dataset[Sample]):
         sample = source.sample(self.seed, index, raster)
         if self.view.shrink == 1 and self.view.skip == 1:
             return sample
-        return replace(sample, low=self.view.low(sample.video))
+        return replace(sample, low=self.view.low(sample))
 
     def loader(
         self, batch_size: int, *, start: int = 0, workers: int = 0, pin_memory: bool = False
