@@ -297,10 +297,7 @@ def test_churn_is_edm_algorithm_2_to_the_letter() -> None:
     x = expected = 80.0 * noise[12]
     state = rule.start(times)
     for i in range(12):
-        queue = [noise[i]]
-        result = rule(
-            denoiser, x, times[i], times[i + 1], Conditioning(), state, lambda _like, q=queue: q.pop()
-        )
+        result = rule(denoiser, x, times[i], times[i + 1], Conditioning(), state, Given(noise[i]))
         x, state = result.z, result.state
 
         sigma, following = sigmas[i], sigmas[i + 1]

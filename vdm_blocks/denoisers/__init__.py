@@ -1,9 +1,15 @@
 """Denoisers: a network with its schedule and prediction, and wrappers with a denoiser's own signature."""
 
+from vdm_blocks.denoisers.annealed import ConditionAnnealing
+from vdm_blocks.denoisers.autoguidance import Autoguidance
 from vdm_blocks.denoisers.classifier_free import ClassifierFreeGuidance
 from vdm_blocks.denoisers.model import ModelDenoiser
+from vdm_blocks.denoisers.multi import Guide, MultiGuidance
 from vdm_blocks.denoisers.passes import Passes
+from vdm_blocks.denoisers.projected import ProjectedGuidance
 from vdm_blocks.denoisers.quantile import magnitude_quantile
+from vdm_blocks.denoisers.reconstruction import ReconstructionGuidance, Replacement
+from vdm_blocks.denoisers.rescaled import RescaledGuidance
 from vdm_blocks.denoisers.scales import (
     Constant,
     Interval,
@@ -16,15 +22,23 @@ from vdm_blocks.denoisers.thresholding import DynamicThreshold, StaticThreshold,
 from vdm_blocks.denoisers.wrapper import DenoiserWrapper
 
 __all__ = [
+    "Autoguidance",
     "ClassifierFreeGuidance",
+    "ConditionAnnealing",
     "Constant",
     "DenoiserWrapper",
     "DynamicThreshold",
+    "Guide",
     "Interval",
     "ModelDenoiser",
+    "MultiGuidance",
     "OfLogSNR",
     "Oscillating",
     "Passes",
+    "ProjectedGuidance",
+    "ReconstructionGuidance",
+    "Replacement",
+    "RescaledGuidance",
     "Scale",
     "StaticThreshold",
     "ThresholdPer",

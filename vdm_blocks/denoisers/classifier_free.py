@@ -17,13 +17,14 @@ __all__ = ["ClassifierFreeGuidance"]
 class ClassifierFreeGuidance(DenoiserWrapper):
     """x0 = uncond + scale (cond - uncond), and the same in eps; 1 is off.
 
-    (arXiv 2207.12598, eq. 6.) Imagen Video writes (1 + w) cond - w uncond (arXiv 2210.02303, section 2.6):
-    its w is our scale - 1. Where the scale is 1 or 0 at every sample, only one evaluation is made.
+    (arXiv 2207.12598, eq. 6.) Imagen Video writes (1 + w) cond - w uncond (arXiv 2210.02303, section 2.6): its w is
+    our scale - 1. Where the scale is 1 or 0 for every sample, or there is no text to take away, only one evaluation
+    is made.
 
     Args:
-        denoiser: the denoiser to guide. scale: a number, or a `Scale` that depends on the noise level:
-        `Oscillating`, `Interval`, `OfLogSNR`. unconditional: makes the conditioning to push away from;
-        without its text if not given. A negative prompt
+        denoiser: the denoiser to guide.
+        scale: a number, or a `Scale` that depends on the noise level: `Oscillating`, `Interval`, `OfLogSNR`.
+        unconditional: makes the conditioning to push away from; without its text if not given. A negative prompt
             goes in here.
         both: whether the two evaluations are made apart or together.
 
@@ -57,9 +58,9 @@ class ClassifierFreeGuidance(DenoiserWrapper):
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """The guided split of z_t at t, of shape (), (B,) or (B, T)."""
         scale = self.scale(t, self.schedule.logsnr(t))
-        if is_everywhere(scale, 1.0):
+        without = cond if is_everywhere(scale, 1.0) else self.unconditional(cond)
+        if without is cond:
             return self.denoiser(z_t, t, cond)
-        without = self.unconditional(cond)
         if is_everywhere(scale, 0.0):
             return self.denoiser(z_t, t, without)
         conditional, unconditional = evaluate_both(self.denoiser, z_t, t, (cond, without), self.both)

@@ -58,7 +58,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """`scale` where low_logsnr <= logsnr < high_logsnr, and no guidance elsewhere (arXiv 2404.07724, eq. 5).
+    """`scale` where low_logsnr <= logsnr < high_logsnr, and no guidance elsewhere (arXiv 2404.07724).
 
     That paper's interval (sigma_lo, sigma_hi] is low_logsnr = -2 log(sigma_hi), high_logsnr = -2
     log(sigma_lo).

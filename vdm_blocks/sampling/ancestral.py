@@ -18,7 +18,7 @@ class Ancestral:
 
     With c = exp(logsnr_t - logsnr_s): mean = c (alpha_s / alpha_t) z_t + (1 - c) alpha_s x0,
     small = (1 - c) sigma_s^2, the variance of q(z_s | z_t, x0), and large = (1 - c) sigma_t^2, that of
-    q(z_t | z_s) (arXiv 2204.03458, eq. 3 to 5). The last step gives x0 and adds no noise.
+    q(z_t | z_s) (arXiv 2204.03458, section 2). The last step gives x0 and adds no noise.
 
     Args:
         gamma: 0 takes the small variance, 1 the large one; 0.3 is that paper's text-to-video setting.

@@ -17,7 +17,7 @@ class DDIM:
     """z_s = alpha_s x0 + sqrt(sigma_s^2 - tau^2) eps + tau n: the noise that is there, some of it renewed.
 
     tau = eta sigma_s sqrt(1 - exp(logsnr_t - logsnr_s)) (arXiv 2010.02502, eq. 12 and 16; arXiv 2202.00512,
-    eq. 8). Written in z_t, with eps = (z_t - alpha_t x0) / sigma_t, so that a step to the same time is the
+    section 2). Written in z_t, with eps = (z_t - alpha_t x0) / sigma_t, so that a step to the same time is the
     identity to the bit. First order.
 
     Args:

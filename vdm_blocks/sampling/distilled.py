@@ -20,7 +20,7 @@ class DistilledStochastic:
     On the uniform grid of N steps, with s the time after t and k the one after s,
         z_k = alpha_k x0 + (sigma_k / sigma_t) (z_t - alpha_t x0)
         z_s = (alpha_s / alpha_k) z_k + sqrt(1 - exp(logsnr_s - logsnr_k)) sigma_s n
-    (arXiv 2210.02303, section 2.7; arXiv 2210.03142, algorithm 4). N evaluations. It asks the model for jumps
+    (arXiv 2210.02303, section 2.7; arXiv 2210.03142). N evaluations. It asks the model for jumps
     of 2 / N from every time of the grid, and of 1 / N from the last.
     """
 

@@ -38,7 +38,7 @@ def check_times(times: Tensor) -> Tensor:
 
 
 def uniform_times(steps: int) -> Tensor:
-    """Uniform in time (arXiv 2204.03458, section 2.2).
+    """Uniform in time (arXiv 2204.03458, section 2).
 
     Raises:
         ValueError: fewer than one step.

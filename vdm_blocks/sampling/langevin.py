@@ -18,7 +18,7 @@ __all__ = ["LangevinCorrector"]
 class LangevinCorrector:
     """After `rule`, z_s <- z_s - (delta / 2) sigma_s eps + sqrt(delta) sigma_s n, `count` times.
 
-    (arXiv 2204.03458, section 2.2, after arXiv 2011.13456, algorithm 4.) One more evaluation each; none at s
+    (arXiv 2204.03458, section 2, after arXiv 2011.13456, section 4.2.) One more evaluation each; none at s
     = 0. With an exact eps the variance that it keeps is too large by a factor of 1 / (1 - delta / 4) at most.
 
     Args:

@@ -76,9 +76,8 @@ def sample(
         state: the rule's state at `start`; None begins afresh.
 
     Raises:
-        ValueError: a grid that does not fall, leaves [0, 1], has fewer than two entries or is refused by
-        `step`;
-            `start` off the grid.
+        ValueError: a grid that does not fall, leaves [0, 1], has fewer than two entries or is refused by `step`;
+            `start` off the grid; integer noise.
     """
     times = check_times(times)
     count = len(times) - 1

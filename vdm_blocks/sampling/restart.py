@@ -20,7 +20,7 @@ __all__ = ["Restart"]
 class Restart:
     """Where the chain reaches `clean_logsnr`: `count` times up to `noisy_logsnr` by noise, and down by `rule`.
 
-    (arXiv 2306.14878, section 3.1 and algorithm 2.) The fresh noise forgets errors of the steps before. The
+    (arXiv 2306.14878.) The fresh noise forgets errors of the steps before. The
     step that contains clean_logsnr is followed by the restarts, which begin and end at its own end.
 
     Args:

@@ -45,13 +45,12 @@ class UniPCState:
 class UniPC:
     """UniPC in its x0 form with B(h) = exp(-h) - 1: order + 1 from one evaluation a step, after a first-order start.
 
-    (arXiv 2302.04867, algorithms 5 to 8.) Each evaluation first corrects the z at which it was made, then
+    (arXiv 2302.04867.) Each evaluation first corrects the z at which it was made, then
     predicts the next; h is half the rise in log-SNR. It keeps `order` estimates and one z.
 
     Args:
-        order: that of the predictor, 1 to 3. The corrector adds one; from 3 upwards the start, which is of
-        lower
-            order, limits the whole to 3.
+        order: that of the predictor, 1 to 3. The corrector adds one; at 3 the start, which is of lower order, limits
+            the whole to 3.
 
     Raises:
         ValueError: another order.
