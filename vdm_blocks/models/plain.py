@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -60,6 +60,9 @@ def _build(hint: Any, plain: object) -> object:
             raise ValueError(
                 f"a {hint.__name__} has no {', '.join(map(str, unknown))}; was this written by a newer version?"
             )
+        missing = sorted(f.name for f in fields(hint) if f.name not in plain and _required(f))
+        if missing:
+            raise ValueError(f"a {hint.__name__} needs {', '.join(missing)}, which the data do not have")
         return hint(**{name: _build(hints[name], plain[name]) for name in names if name in plain})
     if hint is float and isinstance(plain, int) and not isinstance(plain, bool):
         return float(plain)
@@ -77,6 +80,10 @@ def _build_union(options: tuple[Any, ...], plain: object) -> object:
         if isinstance(option, type) and not is_dataclass(option) and type(plain) is option:
             return plain
     raise ValueError(f"expected one of {[_name(option) for option in options]}, got {plain!r}")
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _name(option: Any) -> str:

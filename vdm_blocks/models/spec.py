@@ -114,7 +114,12 @@ class UNetSpec:
     def __post_init__(self) -> None:
         if not self.levels:
             raise ValueError("levels is empty; a U-Net needs one LevelSpec at least")
-        _positive(channels=self.channels, fold=self.fold, embedding=self.embedding)
+        _positive(
+            channels=self.channels, fold=self.fold, embedding=self.embedding, text_inner=self.text_inner
+        )
+        for name, value in (("cond_channels", self.cond_channels), ("text_width", self.text_width)):
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, for none; got {value}")
         if self.text_width == 0 and any(level.text is not None for level in self.levels):
             raise ValueError(
                 "a level attends to text but text_width is 0; set it to the width of the text states"

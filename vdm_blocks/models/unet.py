@@ -147,7 +147,11 @@ class VideoUNet(nn.Module):
         return unfold_space(x, self.spec.fold)
 
     def receptive_field(self) -> tuple[int, int] | None:
-        """(frames, pixels) to each side that one output value depends on; None where attention sees everything."""
+        """(frames, pixels): how far away an input may lie that an output value depends on; None for everywhere.
+
+        The farthest over all positions and to the farther side: a value near the edge of its patch sees farther to
+        the other side of it. Attention within frames or across them sees everywhere.
+        """
         frames, pixels, side = 0, 2, 1  # the stem and the head are one position each
         for level in self.spec.levels:
             if level.attention is not None or isinstance(level.temporal, TemporalAttentionSpec):
@@ -157,9 +161,9 @@ class VideoUNet(nn.Module):
                 frames += 2 * level.blocks * reach
             pixels += 2 * level.blocks * 2 * side
             if side > 1:
-                pixels += side  # the coarse cell that a position falls into
+                pixels += side // 2  # the rest of the coarse cell that a position falls into
             side *= 2
-        return frames, pixels * self.spec.fold
+        return frames, pixels * self.spec.fold + self.spec.fold - 1
 
     def _levels(self) -> Iterator[Level]:
         for level in self.levels:

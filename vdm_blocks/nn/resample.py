@@ -58,10 +58,12 @@ class SpatialDownsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.map = Pointwise(4 * in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Halves the frames of `x`."""
+        check_video(x, self.in_channels)
         return from_last(self.map(to_last(fold_space(x, 2))))
 
 
@@ -73,9 +75,11 @@ class SpatialUpsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.map = Pointwise(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Doubles the frames of `x`."""
+        check_video(x, self.in_channels)
         small = from_last(self.map(to_last(x)))
         return unfold_frames(F.interpolate(fold_frames(small), scale_factor=2, mode="nearest"), x.shape[2])

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import torch
+from contract import awaken, randn
+
+from vdm_blocks.nn import ChannelNorm, RMSNorm
+
+X = 3 + 2 * randn(2, 6, 3, 4, 5)
+
+
+def test_channel_norm_is_the_formula() -> None:
+    layer = awaken(ChannelNorm(6).double())
+    assert isinstance(layer, ChannelNorm)
+    centred = X - X.mean(1, keepdim=True)
+    want = centred / (X.var(1, correction=0, keepdim=True) + 1e-5).sqrt() * layer.gain.view(-1, 1, 1, 1)
+    torch.testing.assert_close(layer(X), want)
+
+
+def test_rms_norm_is_the_formula() -> None:
+    layer = awaken(RMSNorm(6).double())
+    assert isinstance(layer, RMSNorm)
+    want = X / (X.square().mean(1, keepdim=True) + 1e-6).sqrt() * layer.gain.view(-1, 1, 1, 1)
+    torch.testing.assert_close(layer(X), want)
+
+
+def test_large_half_precision_numbers_do_not_overflow() -> None:
+    x = torch.full((1, 6, 1, 1, 1), 6e4, dtype=torch.float16)
+    torch.testing.assert_close(RMSNorm(6).half()(x), torch.ones_like(x))
