@@ -6,7 +6,7 @@ PROMPT ?= a penguin dances in front of a red umbrella
 SEED ?= 0
 STAGES ?=
 STEPS ?=
-OUT ?= out
+OUT ?=
 WORKERS ?= 2
 
 # The prompt reaches the script through the environment, byte for byte: neither make nor the shell reads it.
@@ -23,7 +23,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: help demo test train-smoke bench results docs lint clean
 
 help:
-	@echo 'make demo [PROMPT="..."] [SEED=0] [STAGES=7] [STEPS=...] [OUT=out]   text to video, seven stages'
+	@echo 'make demo [PROMPT="..."] [SEED=0] [STAGES=7] [STEPS=8] [OUT=folder]  text to video, seven stages'
 	@echo 'make test         lint, types, documentation, tests'
 	@echo 'make train-smoke  a few training steps of every stage'
 	@echo 'make results      the numbers in docs/results.md'
@@ -34,8 +34,8 @@ help:
 
 demo:
 	$(RUN)
-	@$(PY) examples/cascade/demo.py --prompt="$$VDM_PROMPT" --out="$$VDM_OUT" --seed='$(SEED)' \
-	  $(if $(STAGES),--stages='$(STAGES)') $(if $(STEPS),--steps='$(STEPS)')
+	@$(PY) examples/cascade/demo.py --prompt="$$VDM_PROMPT" --seed='$(SEED)' \
+	  $(if $(value OUT),--out="$$VDM_OUT") $(if $(STAGES),--stages='$(STAGES)') $(if $(STEPS),--steps='$(STEPS)')
 
 train-smoke:
 	$(RUN)

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -44,11 +45,17 @@ def room_of(module: str) -> str:
     return module.split(".")[1]
 
 
-def imports(file: Path) -> set[str]:
+@cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+@cache
+def imports(file: Path) -> frozenset[str]:
     """The package's modules that `file` imports, at its top or later; relative imports are resolved."""
     package = module_of(file) if file.name == "__init__.py" else module_of(file).rpartition(".")[0]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -56,7 +63,7 @@ def imports(file: Path) -> set[str]:
             base = ".".join(filter(None, [above, node.module]))
             names = {f"{base}.{alias.name}" for alias in node.names}
             found |= (names & MODULES) or {base}
-    return {name for name in found if name == "vdm_blocks" or name.startswith("vdm_blocks.")}
+    return frozenset(name for name in found if name == "vdm_blocks" or name.startswith("vdm_blocks."))
 
 
 MODULES = {module_of(file) for file in FILES}
@@ -109,7 +116,7 @@ UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.sa
 
 @pytest.mark.parametrize("file", SOURCES, ids=name_of)
 def test_nothing_is_unpickled_or_evaluated(file: Path) -> None:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         where = f"{name_of(file)}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Import):
             assert not {alias.name.split(".")[0] for alias in node.names} & UNSAFE_MODULES, where
@@ -130,7 +137,7 @@ SWITCHES = re.compile(
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_the_package_changes_nothing_process_wide(file: Path) -> None:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         touched: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             touched = node.targets
@@ -144,7 +151,7 @@ def test_the_package_changes_nothing_process_wide(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_nothing_is_probed_or_passed_on_blindly(file: Path) -> None:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         if isinstance(node, ast.Call):
             assert ast.unparse(node.func) != "hasattr", f"{name_of(file)}:{node.lineno} probes with hasattr"
         if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None:
@@ -161,8 +168,7 @@ def test_nothing_is_probed_or_passed_on_blindly(file: Path) -> None:
 
 @pytest.mark.parametrize("file", [f for f in SOURCES if f.name.startswith("test_")], ids=name_of)
 def test_no_test_returns_before_it_asserts(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for test in ast.walk(tree):
+    for test in nodes(file):
         if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
             inner = {
                 n
