@@ -39,7 +39,8 @@ demo:
 
 train-smoke:
 	$(RUN)
-	@$(PY) examples/cascade/train.py --smoke
+	@rm -rf out/smoke && mkdir -p out/smoke/weights
+	@$(PY) examples/cascade/train.py --smoke --out out/smoke --weights out/smoke/weights
 
 results:
 	$(RUN)
