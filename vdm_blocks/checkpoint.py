@@ -55,7 +55,7 @@ def save_tensors(
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot write {path}: {error}; choose a folder that you may write to") from error
     finally:
         partial.unlink(missing_ok=True)

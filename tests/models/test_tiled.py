@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from contract import LOCAL, TextAttentionSpec, awaken, inputs
+from torch import nn
+
+from vdm_blocks.models import UNetSpec, VideoUNet
+from vdm_blocks.models.tiled import TiledNetwork
+
+SPEC = replace(
+    LOCAL,
+    levels=(LOCAL.levels[0], replace(LOCAL.levels[1], text=TextAttentionSpec(heads=1))),
+    cond_channels=2,
+    text_width=10,
+    text_inner=4,
+)
+
+
+def build(spec: UNetSpec = SPEC) -> tuple[VideoUNet, tuple[int, int]]:
+    net = awaken(VideoUNet(spec).double())
+    assert isinstance(net, VideoUNet)
+    field = net.receptive_field()
+    assert field is not None
+    return net, field
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("tile", [(3, 4, 12), (4, 24, 4), (9, 8, 8)], ids=str)
+def test_tiles_join_to_the_whole(tile: tuple[int, int, int], per_frame: bool) -> None:
+    net, margin = build()
+    x = inputs(SPEC, 2, 7, (12, 20), per_frame=per_frame)
+    images = torch.tensor([[False] * 4 + [True] * 3, [False] * 7])
+    cond = replace(x.cond, images=images)
+    tiled = TiledNetwork(net, tile=tile, margin=margin, divisor=SPEC.divisor)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            tiled(x.z_t, x.logsnr, cond), net(x.z_t, x.logsnr, cond), rtol=0, atol=1e-11
+        )
+
+
+@pytest.mark.parametrize("less", [(1, 0), (0, SPEC.divisor)], ids=["a frame", "a step of the grid"])
+def test_a_smaller_margin_is_not_enough(less: tuple[int, int]) -> None:
+    net, margin = build()
+    size = 2 * (margin[1] + SPEC.divisor)
+    size -= size % SPEC.divisor
+    x = inputs(SPEC, 1, 2 * margin[0] + 2, (SPEC.divisor, 2 * size))
+    tile = (1, SPEC.divisor, SPEC.divisor)
+    rounded = -(-margin[1] // SPEC.divisor) * SPEC.divisor
+    with torch.no_grad():
+        whole = net(x.z_t, x.logsnr, x.cond)
+        # One tile in the middle, enough of it to see both sides.
+        short = TiledNetwork(
+            net, tile=(x.z_t.shape[2] // 2, *tile[1:2], size), margin=(margin[0] - less[0], rounded - less[1]),
+            divisor=SPEC.divisor,
+        )(x.z_t, x.logsnr, x.cond)  # fmt: skip
+    assert (short - whole).abs().max() > 1e-9
+
+
+def test_gradients_pass_through() -> None:
+    net, margin = build()
+    x = inputs(SPEC, 1, 3, (8, 8))
+    tiled = TiledNetwork(net, tile=(2, 4, 8), margin=margin, divisor=SPEC.divisor)
+    z_t = x.z_t.requires_grad_()
+    (want,) = torch.autograd.grad(net(z_t, x.logsnr, x.cond).square().sum(), z_t)
+    (got,) = torch.autograd.grad(tiled(z_t, x.logsnr, x.cond).square().sum(), z_t)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("tile", [(0, 4, 4), (1, 6, 4), (1, 4, 6)], ids=str)
+def test_a_tile_off_the_grid_is_refused(tile: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="must divide by 4"):
+        TiledNetwork(nn.Identity(), tile=tile, margin=(0, 0), divisor=4)
