@@ -45,6 +45,11 @@ def _check_order(s: Tensor, t: Tensor) -> None:
         )
 
 
+def _ratio(alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
+    """alpha_t / alpha_s; 1 where both are 0, which is a step from pure noise to itself."""
+    return torch.where(alpha_s == 0, 1.0, alpha_t / alpha_s)
+
+
 def transition(z_s: Tensor, s: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
     """Mean, and standard deviation in a shape that multiplies it, of q(z_t | z_s).
 
@@ -54,7 +59,7 @@ def transition(z_s: Tensor, s: Tensor, t: Tensor, schedule: NoiseSchedule) -> tu
     _check_order(s, t)
     (alpha_s, _), (alpha_t, sigma_t) = schedule.alpha_sigma(s), schedule.alpha_sigma(t)
     one_minus_r = -torch.expm1(schedule.logsnr(t) - schedule.logsnr(s))
-    mean = expand_level(alpha_t / alpha_s, z_s) * z_s
+    mean = expand_level(_ratio(alpha_t, alpha_s), z_s) * z_s
     return mean, expand_level(one_minus_r.sqrt() * sigma_t, z_s)
 
 
@@ -80,6 +85,6 @@ def posterior(
     _check_order(s, t)
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.alpha_sigma(s), schedule.alpha_sigma(t)
     one_minus_r = -torch.expm1(schedule.logsnr(t) - schedule.logsnr(s))
-    keep = alpha_t / alpha_s * (sigma_s / sigma_t) ** 2
+    keep = _ratio(alpha_t, alpha_s) * (sigma_s / sigma_t) ** 2
     mean = expand_level(keep, z_t) * z_t + expand_level(one_minus_r * alpha_s, z_t) * x0
     return mean, expand_level(one_minus_r.sqrt() * sigma_s ** (1 - gamma) * sigma_t**gamma, z_t)

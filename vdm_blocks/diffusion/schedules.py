@@ -73,15 +73,14 @@ def scales_at(
 
 
 def logsnr_slope(schedule: NoiseSchedule, t: Tensor) -> Tensor:
-    """D logsnr / dt at `t`, negative everywhere; differentiable where gradients are on.
+    """d logsnr / dt at `t`, negative everywhere; a constant to any gradient.
 
     >>> logsnr_slope(LinearLogSNRSchedule(logsnr_min=-10.0, logsnr_max=10.0), torch.tensor(0.3))
     tensor(-20.)
     """
-    keep = torch.is_grad_enabled()
     with torch.enable_grad():
         t = t.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(schedule.logsnr(t).sum(), t, create_graph=keep)
+        (slope,) = torch.autograd.grad(schedule.logsnr(t).sum(), t)
     return slope
 
 
@@ -253,7 +252,7 @@ class SigmoidSchedule(VariancePreserving):
             )
 
     def _distance(self, log_odds: Tensor) -> tuple[Tensor, Tensor]:
-        """U - start / tau and end / tau - u, where alpha^2 = sigmoid(log_odds); neither is a difference."""
+        """u - start / tau and end / tau - u, where alpha^2 = sigmoid(log_odds); neither is a difference."""
         s, e = self.start / self.tau, self.end / self.tau
         gap = _sigmoid(e) - _sigmoid(s)
         q, p = torch.sigmoid(-log_odds) * gap, torch.sigmoid(log_odds) * gap

@@ -7,10 +7,10 @@ by w_x x0_gain^2, which is finite for every pair that one would use.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,19 +28,23 @@ __all__ = [
     "P2Weighting",
     "PredictionMSE",
     "SigmoidWeighting",
+    "Slope",
     "TruncatedSNR",
     "Weighting",
     "output_weight",
 ]
 
 
+Slope = Callable[[], Tensor]
+
+
 class Weighting(Protocol):
     """A weight on the squared error of x0."""
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:
         """log w_x, of the shape of `logsnr`.
 
-        `slope` is -dlogsnr/dt, positive, for the weights that are stated per unit of log-SNR instead of time.
+        `slope()` is -dlogsnr/dt, positive, for the weights that are stated per unit of log-SNR instead of time.
         """
 
 
@@ -54,7 +58,7 @@ class PredictionMSE:
 
     prediction: Prediction
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
         """-2 log |d x0 / d output| under a variance-preserving z_t."""
         return -2 * self.prediction.x0_gain(*alpha_sigma_vp(logsnr)).log()
 
@@ -81,7 +85,7 @@ class TruncatedSNR:
     def __post_init__(self) -> None:
         _check_positive("TruncatedSNR", floor=self.floor)
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
         """max(logsnr, log floor)."""
         return logsnr.clamp(min=math.log(self.floor))
 
@@ -98,7 +102,7 @@ class MinSNR:
     def __post_init__(self) -> None:
         _check_positive("MinSNR", gamma=self.gamma)
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
         """min(logsnr, log gamma)."""
         return logsnr.clamp(max=math.log(self.gamma))
 
@@ -113,7 +117,7 @@ class P2Weighting:
     def __post_init__(self) -> None:
         _check_positive("P2Weighting", k=self.k, gamma=self.gamma)
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
         """logsnr - gamma log(k + SNR)."""
         return logsnr - self.gamma * (math.log(self.k) + _softplus(logsnr - math.log(self.k)))
 
@@ -134,18 +138,18 @@ class SigmoidWeighting:
                 f"SigmoidWeighting got bias={self.bias}; it is a log-SNR and must be finite, e.g. -3"
             )
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:
         """log slope + bias + log sigmoid(logsnr - bias)."""
-        return slope.log() + self.bias - _softplus(self.bias - logsnr)
+        return slope().log() + self.bias - _softplus(self.bias - logsnr)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundWeighting:
     """w_x = -dlogsnr/dt SNR / 2: the diffusion part of the variational bound, in nats per entry (arXiv 2107.00630)."""
 
-    def log_weight(self, logsnr: Tensor, slope: Tensor) -> Tensor:
+    def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:
         """log slope + logsnr - log 2."""
-        return slope.log() + logsnr - math.log(2)
+        return slope().log() + logsnr - math.log(2)
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -157,17 +161,19 @@ def output_weight(
     prediction: Prediction,
     *,
     logsnr: Tensor,
-    slope: Tensor,
+    slope: Slope,
     alpha: Tensor,
     sigma: Tensor,
 ) -> Tensor:
-    """The weight on the squared error of a network's output: w_x x0_gain^2, exactly 1 for its own plain error.
+    """The weight on the squared error of a network's output: w_x x0_gain^2.
 
+    Where variance is preserved it is exactly 1 for a network that predicts what is weighted, V with V_MSE say.
+
+    >>> import torch
     >>> logsnr = torch.tensor([-3.0, 0.0])
     >>> alpha, sigma = alpha_sigma_vp(logsnr)
-    >>> output_weight(V_MSE, EPS, logsnr=logsnr, slope=torch.ones(2), alpha=alpha, sigma=sigma)  # (SNR + 1) / SNR
+    >>> slope = lambda: torch.ones(2)
+    >>> output_weight(V_MSE, EPS, logsnr=logsnr, slope=slope, alpha=alpha, sigma=sigma)  # (SNR + 1) / SNR
     tensor([21.0855,  2.0000])
     """
-    if isinstance(weighting, PredictionMSE) and weighting.prediction == prediction:
-        return torch.ones_like(logsnr)
     return (weighting.log_weight(logsnr, slope) + 2 * prediction.x0_gain(alpha, sigma).log()).exp()

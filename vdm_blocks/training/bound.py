@@ -68,6 +68,10 @@ class Bits:
 class Decoder(Protocol):
     """p(x0 | z_0)."""
 
+    @property
+    def resolved(self) -> float:
+        """The log-SNR from which on the data can be told exactly; infinite for a density."""
+
     def nats(self, x0: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:
         """-log p(x0 | z_0), (B,), at z_0 = alpha x0 + sigma eps of that log-SNR, 0-d."""
 
@@ -75,6 +79,11 @@ class Decoder(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class ContinuousDecoder:
     """p(x0 | z_0) = N(z_0 / alpha_0, 1 / SNR_0), for data with a density; its expectation over eps is exact."""
+
+    @property
+    def resolved(self) -> float:
+        """Never."""
+        return math.inf
 
     def nats(self, x0: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:  # noqa: ARG002
         """D (log(2 pi e) - logsnr) / 2."""
@@ -99,6 +108,11 @@ class DiscreteDecoder:
             raise ValueError(
                 f"DiscreteDecoder got levels={self.levels}; it needs at least 2, 256 for eight bits"
             )
+
+    @property
+    def resolved(self) -> float:
+        """Where the noise is a quarter of the distance between levels."""
+        return 2 * math.log(2 * (self.levels - 1))
 
     def nats(self, x0: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:
         """The cross-entropy of the level, one value of the video at a time against all levels."""
@@ -143,7 +157,8 @@ def variational_bound(
         diffusion = 1/2 int |eps - eps_hat|^2 dlogsnr
 
     The last is estimated at times spread evenly over batch and draws, and as
-        1/2 int c dlogsnr + 1/2 int (|eps - eps_hat|^2 - c |eps|^2) dlogsnr,  c = sigmoid(logsnr)^2,
+        1/2 int c dlogsnr + 1/2 int (|eps - eps_hat|^2 - c |eps|^2) dlogsnr,
+        c = sigmoid(logsnr)^2 - sigmoid(logsnr - resolved)^2,
     which has the same mean, because |eps|^2 is D on average, and far less variance: at high SNR the noise of smooth
     data cannot be told, so its error is |eps|^2. The first half is exact. The bound depends on the
     schedule's ends only.
@@ -167,7 +182,7 @@ def variational_bound(
     prior = 0.5 * x0.flatten(1).square().sum(dim=1) * torch.exp(last).to(x0)
     diffusion = torch.zeros(batch, dtype=torch.float64, device=x0.device)
     reconstruction = torch.zeros(batch, dtype=torch.float64, device=x0.device)
-    known = 0.5 * (_integral(first) - _integral(last))
+    known = 0.5 * (_integral(first, decoder.resolved) - _integral(last, decoder.resolved))
     eps = x0
     for draw, times in enumerate(_even_times(generator, batch, draws)):
         t = times.to(x0.device)
@@ -177,12 +192,11 @@ def variational_bound(
             eps = draw_normal(generator, x0.shape, step=f"bound/{draw}", device=x0.device, dtype=x0.dtype)
         answer = denoiser(diffuse(x0, eps, t, schedule), t, cond).eps
         logsnr, slope = schedule.logsnr(t), -logsnr_slope(schedule, t)
-        control = expand_level(torch.sigmoid(logsnr), eps) * eps
-        # |eps - eps_hat|^2 - |control|^2 as a product, which does not cancel
-        excess = (
-            ((eps - answer - control) * (eps - answer + control)).flatten(1).sum(dim=1, dtype=torch.float64)
+        c = torch.sigmoid(logsnr).square() - torch.sigmoid(logsnr - decoder.resolved).square()
+        excess = (eps - answer).square() - expand_level(c, eps) * eps.square()
+        diffusion += size * known.to(x0.device) + 0.5 * slope * excess.flatten(1).sum(
+            dim=1, dtype=torch.float64
         )
-        diffusion += size * known.to(x0.device) + 0.5 * slope * excess
         reconstruction += decoder.nats(x0, eps, first)
     return Bits(
         prior=prior.double() * nats_to_bits,
@@ -191,9 +205,10 @@ def variational_bound(
     )
 
 
-def _integral(logsnr: Tensor) -> Tensor:
-    """The integral of sigmoid(logsnr)^2."""
-    return F.softplus(logsnr) - torch.sigmoid(logsnr)
+def _integral(logsnr: Tensor, resolved: float) -> Tensor:
+    """The integral of c from minus infinity; that of sigmoid^2 is softplus - sigmoid."""
+    later = logsnr - resolved
+    return F.softplus(logsnr) - torch.sigmoid(logsnr) - F.softplus(later) + torch.sigmoid(later)
 
 
 def _even_times(generator: NoiseSource, batch: int, draws: int) -> Tensor:

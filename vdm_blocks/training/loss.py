@@ -42,7 +42,7 @@ def _weight(weighting: Weighting, prediction: Prediction, denoiser: Denoiser, t:
         weighting,
         prediction,
         logsnr=schedule.logsnr(t),
-        slope=-logsnr_slope(schedule, t),
+        slope=lambda: -logsnr_slope(schedule, t),
         alpha=alpha,
         sigma=sigma,
     )
