@@ -13,6 +13,7 @@ from vdm_blocks.conditioning.text import TextEncoder
 from vdm_blocks.conditioning.upsample import repeat_frames, upsample_space
 from vdm_blocks.data.sample import Batch, Source
 from vdm_blocks.data.scenes import HeldOut
+from vdm_blocks.data.solid_source import SolidClips, SolidImages
 from vdm_blocks.data.sprite_source import SpriteClips, SpriteImages
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.data.stream import Stream, View
@@ -28,14 +29,9 @@ def sources(phase: Phase) -> list[tuple[Source, float]]:
     shares: list[tuple[Source, float]] = [
         (SpriteClips(pack=pack, held_out=held_out), phase.clips),
         (SpriteImages(pack=pack, held_out=held_out), phase.images),
+        (SolidClips(held_out=held_out), phase.ray_clips),
+        (SolidImages(held_out=held_out), phase.ray_images),
     ]
-    if phase.ray_clips or phase.ray_images:
-        from vdm_blocks.data.ray_source import RayClips, RayImages
-
-        shares += [
-            (RayClips(held_out=held_out), phase.ray_clips),
-            (RayImages(held_out=held_out), phase.ray_images),
-        ]
     return [(source, share) for source, share in shares if share > 0]
 
 

@@ -6,6 +6,7 @@ depth and number of steps is ours, chosen so that two CPU cores can train and ru
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vdm_blocks.cascade.grid import Grid
@@ -98,8 +99,8 @@ BASE = Plan(
         frames=16,
         crop=None,
         phases=(
-            Phase(steps=2400, batch=5, images=1.0),
-            Phase(steps=2000, batch=6, clips=0.55, images=0.2, ray_clips=0.18, ray_images=0.07),
+            Phase(steps=2500, batch=5, images=1.0),
+            Phase(steps=2500, batch=6, clips=0.55, images=0.2, ray_clips=0.18, ray_images=0.07),
         ),
     ),
 )
@@ -116,7 +117,7 @@ def upsampler(
     crop: tuple[int, int] | None,
     steps: int,
     batch: int,
-    snr: float = 5.0,
+    snr: float = math.exp(5),
 ) -> Plan:
     """A super-resolution stage: in time, whose condition has a mask of the known frames, or in space."""
     return Plan(
@@ -146,31 +147,31 @@ PLANS: tuple[Plan, ...] = (
         "3-ssr",
         Grid(frames=32, height=48, width=80, fps=6),
         (level(64), level(64), level(96, attend=True, text=True)),
-        fold=2, temporal=False, frames=8, crop=None, steps=1200, batch=3,
+        fold=2, temporal=False, frames=8, crop=None, steps=1500, batch=3,
     ),
     upsampler(
         "4-ssr",
         Grid(frames=32, height=192, width=320, fps=6),
         (level(64), level(64), level(64, attend=True, text=True)),
-        fold=4, temporal=False, frames=4, crop=None, steps=1200, batch=2,
+        fold=4, temporal=False, frames=4, crop=None, steps=900, batch=2,
     ),
     upsampler(
         "5-tsr",
         Grid(frames=64, height=192, width=320, fps=12),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=700, batch=3,
+        fold=4, temporal=True, frames=8, crop=(96, 160), steps=600, batch=2,
     ),
     upsampler(
         "6-tsr",
         Grid(frames=128, height=192, width=320, fps=24),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=700, batch=3,
+        fold=4, temporal=True, frames=8, crop=(96, 160), steps=600, batch=2,
     ),
     upsampler(
         "7-ssr",
         Grid(frames=128, height=768, width=1280, fps=24),
         (level(48), level(64, text=True)),
-        fold=4, temporal=False, frames=6, crop=(128, 128), steps=900, batch=4,
+        fold=4, temporal=False, frames=6, crop=(128, 128), steps=700, batch=3,
     ),
 )  # fmt: skip
 """In the order in which they run."""

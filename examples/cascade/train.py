@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from material import Captions, lower, raise_, stream, text_of, unpack
+from memory import keep_memory
 from stages import PLANS, Phase, Plan, Training
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.data.sample import Batch
 from vdm_blocks.denoisers import ModelDenoiser
+from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.diffusion.noise import KeyedNoise
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.training import EMA, DiffusionLoss, WarmedDecay
@@ -35,6 +37,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     args = arguments()
+    keep_memory()
     torch.set_num_threads(args.threads)
     plans = (
         PLANS if args.smoke or args.stage == "all" else [plan for plan in PLANS if plan.name == args.stage]
@@ -61,7 +64,7 @@ class Run:
         torch.manual_seed(args.seed)
         self.network = VideoUNet(plan.unet).to(self.device)
         self.network.checkpoint_levels(*(range(len(plan.unet.levels)) if args.checkpointing else ()))
-        self.denoiser = ModelDenoiser(self.network)
+        self.denoiser = ModelDenoiser(self.network if before is None else ResidualNetwork(self.network))
         self.factors = plan.grid.over(before.grid) if before is not None else (1, 1)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=plan.training.rate, betas=(0.9, 0.99))
         self.state = TrainingState(
@@ -155,7 +158,7 @@ class Run:
         self, low: Tensor, shape: torch.Size, u: Tensor, noise: KeyedNoise
     ) -> tuple[Tensor, Tensor]:
         """One sample's condition on the stage's grid, noised at the random level that `u` stands for."""
-        noisy, logsnr = ConditioningAugmentation().random(low, u, generator=noise)
+        noisy, logsnr = ConditioningAugmentation(longest=0.5).random(low, u, generator=noise)
         return raise_(noisy, self.plan, shape), logsnr
 
     def rate(self, step: int) -> float:
