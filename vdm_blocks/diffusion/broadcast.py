@@ -27,8 +27,7 @@ def _check(level: Tensor, like: Tensor) -> None:
 
 
 def expand_level(level: Tensor, like: Tensor) -> Tensor:
-    """A noise level in the shape that multiplies `like`: () -> (), (B,) -> (B, 1, ...), (B, T) -> (B, 1, T,
-    1, 1).
+    """A noise level in the shape that multiplies `like`: () -> (), (B,) -> (B, 1, ...), (B, T) -> (B, 1, T, 1, 1).
 
     A 0-d level comes back untouched: torch multiplies any device's tensor by it and keeps that tensor's
     dtype. The others come back on `like`'s device, and in `like`'s dtype so that the product keeps it too.

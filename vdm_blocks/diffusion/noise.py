@@ -1,6 +1,4 @@
-"""Gaussian noise from a `torch.Generator`, or by key: equal for any batch, order, process, device and
-resumption.
-"""
+"""Gaussian noise from a `torch.Generator`, or by key: equal for any batch, order, process, device and resumption."""
 
 from __future__ import annotations
 
@@ -17,8 +15,7 @@ __all__ = ["KeyedNoise", "NoiseSource", "draw_normal"]
 
 @dataclass(frozen=True, kw_only=True)
 class KeyedNoise:
-    """Noise that depends only on (seed, stage, step) of each sample, not on who draws it, when, or beside
-    whom.
+    """Noise that depends only on (seed, stage, step) of each sample, not on who draws it, when, or beside whom.
 
     Sample i of a draw is a Philox stream (Salmon et al. 2011) under a 128-bit hash of its key, made on the
     CPU in float32 and moved; no state is kept. One sample at a time is drawn, so besides the result there is
@@ -65,9 +62,7 @@ class KeyedNoise:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Standard normal noise of `shape`, whose first axis is the samples; `step` is the key of this
-        draw.
-        """
+        """Standard normal noise of `shape`, whose first axis is the samples; `step` is the key of this draw."""
         if len(shape) == 0 or shape[0] != len(self.seeds):
             raise ValueError(
                 f"a draw of shape {tuple(shape)} asks for {shape[0] if shape else 'no'} samples, but there "
