@@ -1,8 +1,13 @@
 """Distillation: methods over roles (teacher, student, critic) that take any denoiser, and a driver over halvings."""
 
+from vdm_blocks.distillation.consistency import ConsistencyDistiller, FreshNoise
+from vdm_blocks.distillation.distribution import Adversary, Discriminator, DistributionMatching
+from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
 from vdm_blocks.distillation.guidance import DistilledGuidance, GuidanceDistiller
 from vdm_blocks.distillation.jumps import Jumps, ddim_jumps, stochastic_jumps
+from vdm_blocks.distillation.ladder import Ladder, Rung, RungResult, halvings
 from vdm_blocks.distillation.match import Distiller
+from vdm_blocks.distillation.multistep import MultistepConsistencyDistiller, adjusted_ddim_step, segment_jumps
 from vdm_blocks.distillation.progressive import ProgressiveDistiller
 from vdm_blocks.distillation.scale import GUIDANCE_SCALE, ScaleRange, with_guidance_scale
 from vdm_blocks.distillation.scale_adapter import ScaleAdapter
@@ -10,15 +15,31 @@ from vdm_blocks.distillation.targets import ddim_step, two_step_target
 
 __all__ = [
     "GUIDANCE_SCALE",
+    "Adversary",
+    "ConsistencyDistiller",
+    "Discriminator",
+    "DistillInfo",
     "DistilledGuidance",
     "Distiller",
+    "DistributionMatching",
+    "FreshNoise",
     "GuidanceDistiller",
+    "Judge",
     "Jumps",
+    "Ladder",
+    "Method",
+    "MultistepConsistencyDistiller",
     "ProgressiveDistiller",
+    "Rung",
+    "RungResult",
     "ScaleAdapter",
     "ScaleRange",
+    "adjusted_ddim_step",
     "ddim_jumps",
     "ddim_step",
+    "distill",
+    "halvings",
+    "segment_jumps",
     "stochastic_jumps",
     "two_step_target",
     "with_guidance_scale",

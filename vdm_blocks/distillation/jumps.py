@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ class Jumps:
             twice = next(t for t in self.t if self.t.count(t) > 1)
             raise ValueError(f"Jumps got two jumps from {twice}; a student can learn one from each time")
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
+    def __iter__(self) -> Iterator[tuple[float, float, float]]:
         return iter(zip(self.t, self.mid, self.s, strict=True))
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm_blocks.denoisers.model import ModelDenoiser
 from vdm_blocks.diffusion.broadcast import expand_level
@@ -51,22 +51,30 @@ def match(
         answer, wanted = student.output(z_t, t, cond), prediction.target(target.x0, target.eps, alpha, sigma)
     else:
         answer, wanted = student(z_t, t, cond).x0, target.x0
-    slope = -logsnr_slope(schedule, t)
     weight = output_weight(
-        weighting, prediction, logsnr=schedule.logsnr(t), slope=slope, alpha=alpha, sigma=sigma
+        weighting,
+        prediction,
+        logsnr=schedule.logsnr(t),
+        slope=lambda: -logsnr_slope(schedule, t),
+        alpha=alpha,
+        sigma=sigma,
     )
     error = _wide(answer) - _wide(wanted)
     return (expand_level(weight.detach(), error) * error.square()).flatten(1).mean(dim=1)
 
 
 def check_roles(teacher: Denoiser, student: Denoiser) -> None:
-    """Refuse a student that is its own teacher, or that reads times by another schedule.
+    """Refuse a student that is its own teacher, in part or whole, or that reads times by another schedule.
 
     Raises:
         ValueError: either of them.
     """
-    if teacher is student:
-        raise ValueError("teacher and student are one object; give copy.deepcopy of it as one of them")
+    shared = set(_parameters(teacher)) & set(_parameters(student))
+    if teacher is student or shared:
+        raise ValueError(
+            "teacher and student share weights, so the teacher would change as the student learns; give "
+            "copy.deepcopy of one of them"
+        )
     t = torch.linspace(0, 1, 9, dtype=torch.float64)
     theirs, own = teacher.schedule.logsnr(t).detach(), student.schedule.logsnr(t).detach()
     if not torch.allclose(theirs.cpu(), own.cpu(), rtol=0, atol=1e-4):
@@ -74,6 +82,10 @@ def check_roles(teacher: Denoiser, student: Denoiser) -> None:
             f"teacher and student read times by different schedules: at t=0.5 the log-SNR is {float(theirs[4]):.4g} "
             f"for the teacher and {float(own[4]):.4g} for the student; give both the same schedule"
         )
+
+
+def _parameters(role: Denoiser) -> list[nn.Parameter]:
+    return list(role.parameters()) if isinstance(role, nn.Module) else []
 
 
 def _wide(x: Tensor) -> Tensor:
