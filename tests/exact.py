@@ -110,9 +110,7 @@ class Mixture:
     def guided_log_density(
         self, z_t: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor, scale: float
     ) -> Tensor:
-        """log of p(z_t | c)^scale p(z_t)^(1 - scale), not normalised: the tilt of classifier-free
-        guidance.
-        """
+        """log of p(z_t | c)^scale p(z_t)^(1 - scale), not normalised: the tilt of guidance."""
         conditional = self.log_density(z_t, alpha, sigma, labels)
         return scale * conditional + (1 - scale) * self.log_density(z_t, alpha, sigma)
 

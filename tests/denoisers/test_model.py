@@ -153,6 +153,9 @@ def test_what_cannot_work_is_refused_before_it_costs_anything() -> None:
         with pytest.raises(ValueError, match="cannot give x0 at t=1"):
             ModelDenoiser(Linear(), schedule, EPS)
 
+    with pytest.raises(ValueError, match="values not names"):
+        ModelDenoiser(Linear(), prediction="v")  # type: ignore[arg-type]
+
     class Wider(nn.Module):
         def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
             return torch.cat([z_t, z_t], dim=1)
@@ -161,6 +164,9 @@ def test_what_cannot_work_is_refused_before_it_costs_anything() -> None:
         ModelDenoiser(Wider())(video(), torch.tensor(0.3), NOTHING)
     with pytest.raises(ValueError, match=r"give \(\), \(B,\)"):
         ModelDenoiser(Linear())(video(), torch.rand(3, 2), NOTHING)
+    for t in (2.0, -0.01, float("nan")):
+        with pytest.raises(ValueError, match="times run from 0"):
+            ModelDenoiser(Linear())(video(), torch.tensor(t), NOTHING)
 
 
 def test_a_learned_schedule_is_part_of_the_denoiser() -> None:

@@ -227,6 +227,12 @@ def test_a_video_that_does_not_fit_its_times_is_refused() -> None:
     x0, noise, _ = draw()
     with pytest.raises(ValueError, match="batch size"):
         DiffusionLoss()(ModelDenoiser(Affine()), x0, torch.rand(2), NOTHING, generator=noise)
+    with pytest.raises(ValueError, match="divide a step's number"):
+        DiffusionLoss()(
+            ModelDenoiser(Affine()), x0, torch.tensor([0.1, 500.0, 0.2]), NOTHING, generator=noise
+        )
+    with pytest.raises(ValueError, match=r"bytes / 127\.5 - 1"):
+        DiffusionLoss()(ModelDenoiser(Affine()), x0.to(torch.uint8), torch.rand(3), NOTHING, generator=noise)
 
 
 def test_learned_uncertainty_starts_neutral_and_finds_the_size_of_the_loss() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vdm_blocks.diffusion.broadcast import level_of_batch
 from vdm_blocks.diffusion.predictions import Prediction, V, check_prediction
-from vdm_blocks.diffusion.schedules import CosineSchedule, NoiseSchedule
+from vdm_blocks.diffusion.schedules import CosineSchedule, NoiseSchedule, check_time
 from vdm_blocks.types import Conditioning, Denoised, Network
 
 __all__ = ["ModelDenoiser"]
@@ -22,15 +22,16 @@ class ModelDenoiser(nn.Module):
     tensor of z_t's shape, which `prediction` reads.
 
     Args:
-        network: an `nn.Module`, so that its parameters are found.
+        network: an `nn.Module`, so that its parameters are found. What compiles or shards goes around it, not
+            around the denoiser: losses call the network through `output`.
         schedule: what `t` means; a learned one is a Module and trains along.
         prediction: what the network puts out: V, X0, EPS, FLOW, SCORE or EDM.
         reuse_output: without gradients, write eps over the network's output, so that z_t, the output and one more
             video are all that is held. Not for networks that keep what they put out, in a cache for instance.
 
     Raises:
-        ValueError: a prediction from which x0 cannot be had at the end of the schedule; on a call, levels that
-            do not fit z_t, or an output of another shape.
+        ValueError: a prediction from which x0 cannot be had at the end of the schedule; on a call, times
+            outside [0, 1] on the CPU, levels that do not fit z_t, or an output of another shape.
 
     >>> class Nothing(nn.Module):
     ...     def forward(self, z_t, logsnr, cond):
@@ -57,6 +58,7 @@ class ModelDenoiser(nn.Module):
 
     def output(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """What the network itself says of `z_t` at `t`: the prediction, which losses compare with its target."""
+        check_time(t)
         logsnr = level_of_batch(self.schedule.logsnr(t), z_t)
         z_in = self.prediction.scale_input(z_t, *self.schedule.alpha_sigma(t))
         output = cast("Network", self.network)(z_in, logsnr, cond)

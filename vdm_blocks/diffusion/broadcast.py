@@ -62,5 +62,5 @@ def level_of_batch(level: Tensor, like: Tensor) -> Tensor:
     if level.ndim > 0:
         return level.to(device=like.device, dtype=torch.float32)
     if level.device.type == "cpu" and not level.requires_grad:
-        return torch.full((like.shape[0],), float(level), device=like.device)
+        return torch.full((like.shape[0],), float(level), device=like.device, dtype=torch.float32)
     return level.to(device=like.device, dtype=torch.float32).expand(like.shape[0])

@@ -19,7 +19,7 @@ class KeyedNoise:
 
     Sample i of a draw is a Philox stream (Salmon et al. 2011) under a 128-bit hash of its key, made on the
     CPU in float32 and moved; no state is kept. One sample at a time is drawn, so besides the result there is
-    room for one.
+    room for one. NumPy makes the stream, and promises it only within a version (its enhancement proposal 19).
 
     Attributes:
         seeds: one per sample; which of them share a batch does not matter.
@@ -70,7 +70,7 @@ class KeyedNoise:
             )
         out = torch.empty(tuple(shape), device=device, dtype=dtype)
         direct = out.device.type == "cpu" and dtype == torch.float32
-        buffer = None if direct else torch.empty(tuple(shape[1:]))
+        buffer = None if direct else torch.empty(tuple(shape[1:]), dtype=torch.float32)
         for i, seed in enumerate(self.seeds):
             target = out[i] if buffer is None else buffer
             self._stream(seed, step).standard_normal(dtype=np.float32, out=target.numpy())

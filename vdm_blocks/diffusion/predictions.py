@@ -7,7 +7,7 @@ passes through the hub: from P to Q it is `Q.target(*P.split(z_t, output, alpha,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ __all__ = [
 Pair = tuple[Tensor, Tensor]
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """A network's output in terms of x0 and eps; levels have shape (), (B,) or (B, T)."""
 
@@ -210,7 +211,8 @@ def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
     """Refuse a prediction from which x0 cannot be had at the noisy end of `schedule`.
 
     Raises:
-        ValueError: an error in the output reaches x0 more than a million times as large at t = 1.
+        ValueError: what is no prediction at all; or an error in the output would reach x0 more than a million
+            times as large at t = 1.
 
     >>> from vdm_blocks.diffusion.schedules import CosineSchedule
     >>> check_prediction(EPS, CosineSchedule(logsnr_min=-40.0))
@@ -218,6 +220,10 @@ def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
     ...
     ValueError: EpsPrediction() cannot give x0 at t=1, where alpha is 2.06e-09: ...
     """
+    if not isinstance(prediction, Prediction):
+        raise ValueError(
+            f"prediction={prediction!r} is none; give V, X0, EPS, FLOW, SCORE or EDM, values not names"
+        )
     with torch.no_grad():
         alpha, sigma = schedule.alpha_sigma(torch.ones((), dtype=torch.float64))
         gain = float(prediction.x0_gain(alpha, sigma))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.broadcast import expand_level
-from vdm_blocks.diffusion.schedules import NoiseSchedule
+from vdm_blocks.diffusion.schedules import NoiseSchedule, check_time
 
 __all__ = ["diffuse", "initial", "posterior", "transition"]
 
@@ -22,11 +22,15 @@ __all__ = ["diffuse", "initial", "posterior", "transition"]
 def diffuse(x0: Tensor, eps: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
     """z_t = alpha_t x0 + sigma_t eps.
 
+    Raises:
+        ValueError: times on the CPU outside [0, 1].
+
     >>> from vdm_blocks.diffusion.schedule_paths import RectifiedFlowSchedule
     >>> z_t = diffuse(torch.full((1, 2), 4.0), torch.zeros(1, 2), torch.tensor(0.25), RectifiedFlowSchedule())
     >>> round(float(z_t.mean()), 4)
     3.0
     """
+    check_time(t)
     alpha, sigma = schedule.alpha_sigma(t)
     return expand_level(alpha, x0) * x0 + expand_level(sigma, x0) * eps
 
@@ -38,6 +42,8 @@ def initial(noise: Tensor, schedule: NoiseSchedule) -> Tensor:
 
 
 def _check_order(s: Tensor, t: Tensor) -> None:
+    check_time(s)
+    check_time(t)
     if s.device.type == "cpu" and t.device.type == "cpu" and bool((s > t).any()):
         raise ValueError(
             f"s={s.flatten()[:4].tolist()} lies after t={t.flatten()[:4].tolist()}; give the cleaner time as s and "
@@ -54,7 +60,7 @@ def transition(z_s: Tensor, s: Tensor, t: Tensor, schedule: NoiseSchedule) -> tu
     """Mean, and standard deviation in a shape that multiplies it, of q(z_t | z_s).
 
     Raises:
-        ValueError: times on the CPU with s after t.
+        ValueError: times on the CPU with s after t, or outside [0, 1].
     """
     _check_order(s, t)
     (alpha_s, _), (alpha_t, sigma_t) = schedule.alpha_sigma(s), schedule.alpha_sigma(t)
@@ -78,7 +84,7 @@ def posterior(
             the geometric mean (arXiv 2204.03458, section 2; Imagen Video's ancestral sampler).
 
     Raises:
-        ValueError: gamma outside [0, 1], or times on the CPU with s after t.
+        ValueError: gamma outside [0, 1], or times on the CPU with s after t or outside [0, 1].
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"posterior got gamma={gamma}; it must lie between 0, the exact variance, and 1")

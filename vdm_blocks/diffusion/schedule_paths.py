@@ -65,9 +65,9 @@ class RectifiedFlowSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class KarrasSchedule:
-    """EDM's levels: sigma = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho (arXiv
-    2206.00364, eq. 5).
+    """EDM's levels: sigma = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho.
 
+    (arXiv 2206.00364, eq. 5, with t = 1 the noise.)
     Variance exploding: alpha is 1, z_t = x0 + sigma eps, and z_1 has the variance of the data plus sigma_max^2.
     Sampling therefore starts from sigma_max times standard normal noise. `z_t / hypot(1, sigma)` is what a
     variance-preserving schedule of the same log-SNR, -2 log sigma, would give.

@@ -26,6 +26,7 @@ __all__ = [
     "VariancePreserving",
     "alpha_sigma_vp",
     "check_range",
+    "check_time",
     "in_float32",
     "logsnr_slope",
     "scales_at",
@@ -82,6 +83,25 @@ def logsnr_slope(schedule: NoiseSchedule, t: Tensor) -> Tensor:
         t = t.detach().requires_grad_()
         (slope,) = torch.autograd.grad(schedule.logsnr(t).sum(), t)
     return slope
+
+
+def check_time(t: Tensor) -> None:
+    """Refuse times outside [0, 1], on the CPU; on a device it would have to be waited for.
+
+    Raises:
+        ValueError: a time below 0 or above 1, or not a number.
+
+    >>> check_time(torch.tensor(500.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: t is 500.0; times run from 0, clean, to 1, noise: divide a step's number by the number of steps
+    """
+    if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):
+        wrong = t[~((t >= 0) & (t <= 1))].flatten()[0]
+        raise ValueError(
+            f"t is {float(wrong):.4}; times run from 0, clean, to 1, noise: divide a step's number by the number "
+            "of steps"
+        )
 
 
 def check_range(name: str, logsnr_min: float, logsnr_max: float) -> None:
@@ -185,9 +205,9 @@ class LinearLogSNRSchedule(VariancePreserving):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearBetaSchedule(VariancePreserving):
-    """The linear betas of DDPM in continuous time: alpha^2 = exp(-B), B = offset + beta_min t + (beta_max -
-    beta_min) t^2 / 2.
+    """The linear betas of DDPM in continuous time: alpha^2 = exp(-B).
 
+    B = offset + beta_min t + (beta_max - beta_min) t^2 / 2
     (arXiv 2011.13456, eq. 33.) `offset` keeps the log-SNR finite at t = 0, where it is about -log(offset).
 
     Raises:

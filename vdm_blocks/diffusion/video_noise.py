@@ -60,9 +60,9 @@ def _check_video(name: str, shape: Sequence[int]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedNoise:
-    """eps_i = (a shared + own_i) / sqrt(1 + a^2): two frames correlate by a^2 / (1 + a^2) (arXiv 2305.10474,
-    mixed noise).
+    """eps_i = (a shared + own_i) / sqrt(1 + a^2): two frames correlate by a^2 / (1 + a^2).
 
+    (arXiv 2305.10474, mixed noise.)
     The shares are variances: passed on as standard deviations they would leave the noise short of unit variance.
 
     Raises:

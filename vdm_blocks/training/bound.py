@@ -115,7 +115,7 @@ class DiscreteDecoder:
         return 2 * math.log(2 * (self.levels - 1))
 
     def nats(self, x0: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:
-        """The cross-entropy of the level, one value of the video at a time against all levels."""
+        """The cross-entropy of the level, 65536 entries at a time against all levels."""
         place = (x0.double() + 1) * (self.levels - 1) / 2
         index = place.round()
         if bool(((place - index).abs() > 0.01).any()) or bool(
@@ -160,8 +160,8 @@ def variational_bound(
         1/2 int c dlogsnr + 1/2 int (|eps - eps_hat|^2 - c |eps|^2) dlogsnr,
         c = sigmoid(logsnr)^2 - sigmoid(logsnr - resolved)^2,
     which has the same mean, because |eps|^2 is D on average, and far less variance: at high SNR the noise of smooth
-    data cannot be told, so its error is |eps|^2. The first half is exact. The bound depends on the
-    schedule's ends only.
+    data cannot be told, so its error is |eps|^2. The first half is exact. The bound depends on the schedule's
+    ends only.
 
     Args:
         denoiser: any denoiser; its `eps` is judged.

@@ -107,9 +107,7 @@ class EMA:
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """The averages in `module` for the length of a `with`; the trained weights come back even after an
-        error.
-        """
+        """The averages in `module` for the length of a `with`; the trained weights come back, errors or not."""
         self._check(module)
         trained = [(x, x.detach().clone()) for x in (*module.parameters(), *module.buffers())]
         try:

@@ -21,9 +21,14 @@ __all__ = ["DiffusionLoss", "MultiscaleDiffusionLoss"]
 
 
 def _output_error(
-    denoiser: Denoiser, x0: Tensor, eps: Tensor, t: Tensor, cond: Conditioning
+    denoiser: Denoiser, x0: Tensor, t: Tensor, cond: Conditioning, noise: VideoNoise, generator: NoiseSource
 ) -> tuple[Prediction, Tensor]:
     """How far the network's own output, or a foreign denoiser's x0, is from its target, in float32 at least."""
+    if not x0.is_floating_point():
+        raise ValueError(
+            f"x0 is {x0.dtype}; give video as floating-point numbers in [-1, 1]: bytes / 127.5 - 1"
+        )
+    eps = noise.draw(generator, x0.shape, step="loss", device=x0.device, dtype=x0.dtype)
     z_t = diffuse(x0, eps, t, denoiser.schedule)
     if not isinstance(denoiser, ModelDenoiser):
         return X0, _wide(denoiser(z_t, t, cond).x0) - _wide(x0)
@@ -61,7 +66,7 @@ class DiffusionLoss:
         noise: what the frames' noise has in common.
 
     Raises:
-        ValueError: on a call, a `t` or a `mask` that does not fit x0.
+        ValueError: on a call, x0 in whole numbers, or a `t` or a `mask` that does not fit it.
     """
 
     weighting: Weighting = V_MSE
@@ -87,8 +92,7 @@ class DiffusionLoss:
             generator: where the noise comes from; keyed noise must have a stage of its own for each training step.
             mask: which frames, (B, T), or entries, (B, 1 or C, T, H, W), count, by 0 and 1 or any weights between.
         """
-        eps = self.noise.draw(generator, x0.shape, step="loss", device=x0.device, dtype=x0.dtype)
-        prediction, error = _output_error(denoiser, x0, eps, t, cond)
+        prediction, error = _output_error(denoiser, x0, t, cond, self.noise, generator)
         weight = _weight(self.weighting, prediction, denoiser, t)
         return _mean(expand_level(weight, error) * error.square(), mask)
 
@@ -129,8 +133,7 @@ class MultiscaleDiffusionLoss:
                 f"factors={self.factors} do not all divide a video of height {height} and width {width}; leave out "
                 "those that do not"
             )
-        eps = self.noise.draw(generator, x0.shape, step="loss", device=x0.device, dtype=x0.dtype)
-        prediction, error = _output_error(denoiser, x0, eps, t, cond)
+        prediction, error = _output_error(denoiser, x0, t, cond, self.noise, generator)
         weight = expand_level(_weight(self.weighting, prediction, denoiser, t), error)
         pooled = [F.avg_pool3d(error, (1, f, f)) for f in self.factors]
         scales = [f * _mean(weight * e.square(), None) for f, e in zip(self.factors, pooled, strict=True)]
