@@ -1,7 +1,17 @@
 """What a network is told besides the noisy video: encoded text, and the previous stage's video."""
 
+from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.conditioning.t5 import T5TextEncoder
 from vdm_blocks.conditioning.text import TextEncoder, TextStates
+from vdm_blocks.conditioning.upsample import repeat_frames, upsample_space
 
-__all__ = ["MiniLMEncoder", "T5TextEncoder", "TextEncoder", "TextStates"]
+__all__ = [
+    "ConditioningAugmentation",
+    "MiniLMEncoder",
+    "T5TextEncoder",
+    "TextEncoder",
+    "TextStates",
+    "repeat_frames",
+    "upsample_space",
+]
