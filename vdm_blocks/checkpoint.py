@@ -52,13 +52,27 @@ def save_tensors(
         save_file(
             {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, partial, dict(metadata)
         )
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _order_header(partial)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot write {path}: {error}; choose a folder that you may write to") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _order_header(path: Path) -> None:
+    """Sorts the metadata in a safetensors header, which comes in any order: equal contents are then equal bytes."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(ordered) <= length
+        file.seek(8)
+        file.write(ordered.ljust(length))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def save_unet(

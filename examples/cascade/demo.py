@@ -46,7 +46,9 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; what is finished is whole, and the same command goes on from there", file=sys.stderr)
+        print(
+            "\nstopped; what is finished is whole, and the same command goes on from there", file=sys.stderr
+        )
         return 130
     return 0
 
@@ -121,19 +123,29 @@ class Record:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise ValueError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
+            raise ValueError(
+                f"cannot write to {out} ({error.strerror}); choose another folder with --out"
+            ) from error
         self.data: dict[str, Any] = {"run": run, "stages": {}}
         if self.file.exists():
             try:
                 old = json.loads(self.file.read_text())
                 known, stages = dict(old["run"]), dict(old["stages"])
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{self.file} is not a run of this demo; choose another folder with --out") from error
+                raise ValueError(
+                    f"{self.file} is not a run of this demo; choose another folder with --out"
+                ) from error
             shared = known["weights"].keys() & run["weights"].keys()
             same_weights = all(known["weights"][name] == run["weights"][name] for name in shared)
             if any(known[key] != run[key] for key in ("prompt", "seed", "steps")) or not same_weights:
-                what = known["prompt"] if known["prompt"] != run["prompt"] else "another seed, number of steps or weights"
-                raise ValueError(f"{out} holds another run ({what!r}); choose another folder with --out, or delete it")
+                what = (
+                    known["prompt"]
+                    if known["prompt"] != run["prompt"]
+                    else "another seed, number of steps or weights"
+                )
+                raise ValueError(
+                    f"{out} holds another run ({what!r}); choose another folder with --out, or delete it"
+                )
             run["weights"] = known["weights"] | run["weights"]
             self.data["stages"] = stages
 
@@ -189,7 +201,9 @@ def number_of_steps(plan: Plan, steps: str) -> int:
     if steps == "full":
         return SAMPLING[plan.name].steps
     if not steps.isdecimal() or int(steps) < 1:
-        raise ValueError(f"--steps is {steps!r}; give 'full' for each stage's own number, or a number of steps")
+        raise ValueError(
+            f"--steps is {steps!r}; give 'full' for each stage's own number, or a number of steps"
+        )
     return int(steps)
 
 
@@ -216,12 +230,20 @@ class Bar:
         left = (now - self.began) / done * (count - done)
         bar = "#" * (24 * done // count)
         line = f"{self.title:32s} [{bar:24s}] {done}/{count}  {left:4.0f} s left"
-        print(f"\r{line}" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{line}" if self.terminal else line,
+            end="" if self.terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def done(self, seconds: float) -> None:
         """Ends the line."""
         if not self.quiet:
-            print(f"{chr(13) if self.terminal else ''}{self.title:32s} {seconds:6.1f} s{' ' * 40}", file=sys.stderr)
+            print(
+                f"{chr(13) if self.terminal else ''}{self.title:32s} {seconds:6.1f} s{' ' * 40}",
+                file=sys.stderr,
+            )
 
 
 def forget_peak() -> None:

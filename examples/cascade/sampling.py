@@ -59,7 +59,7 @@ class Sampling:
 
     steps: int
     rule: DDIM | Ancestral = DDIM()  # noqa: RUF009 - frozen
-    guidance: Constant | Swinging = Constant(scale=1.0)  # noqa: RUF009 - frozen
+    guidance: Constant | Swinging = Constant(scale=1.0)
     tile: tuple[int, int, int] | None = None
     dtype: torch.dtype = torch.float32
 

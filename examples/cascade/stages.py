@@ -171,7 +171,7 @@ PLANS: tuple[Plan, ...] = (
         "7-ssr",
         Grid(frames=128, height=768, width=1280, fps=24),
         (level(48), level(64, text=True)),
-        fold=4, temporal=False, frames=6, crop=(128, 128), steps=700, batch=3,
+        fold=4, temporal=False, frames=6, crop=(128, 128), steps=800, batch=3,
     ),
 )  # fmt: skip
 """In the order in which they run."""

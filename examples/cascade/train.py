@@ -39,9 +39,7 @@ def main() -> None:
     args = arguments()
     keep_memory()
     torch.set_num_threads(args.threads)
-    plans = (
-        PLANS if args.smoke or args.stage == "all" else [plan for plan in PLANS if plan.name == args.stage]
-    )
+    plans = PLANS if args.stage == "all" else [plan for plan in PLANS if plan.name == args.stage]
     if not plans:
         names = ", ".join(plan.name for plan in PLANS)
         sys.exit(f"there is no stage {args.stage!r}; choose one of {names}, or all")
@@ -146,7 +144,7 @@ class Run:
         video, cond = video.to(self.device), cond.drop_text(keep).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
             loss = DiffusionLoss()(self.denoiser, video, t.to(self.device), cond, generator=noise).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.state.optimizer.step()
         self.state.optimizer.zero_grad(set_to_none=True)
@@ -190,11 +188,11 @@ class Log:
         self.rows: list[tuple[int, float, float, float]] = []
         if path.exists():
             with path.open(newline="") as file:
-                old = [
-                    (int(r["step"]), *(float(r[k]) for k in ("loss", "rate", "seconds")))
-                    for r in csv.DictReader(file)
-                ]
-            self.rows = [(s, a, b, c) for s, a, b, c in old if s < upto]
+                for row in csv.DictReader(file):
+                    if int(row["step"]) < upto:
+                        self.write(
+                            int(row["step"]), *(float(row[key]) for key in ("loss", "rate", "seconds"))
+                        )
 
     def write(self, step: int, loss: float, rate: float, seconds: float) -> None:
         """Notes one step."""

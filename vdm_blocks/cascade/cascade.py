@@ -35,9 +35,13 @@ class Cascade:
         names = [stage.name for stage in self.stages]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two stages are called {twice[0]}; their noise would be the same, so rename one")
+            raise ValueError(
+                f"two stages are called {twice[0]}; their noise would be the same, so rename one"
+            )
         if self.stages[0].augmentation is not None:
-            raise ValueError(f"the first stage, {names[0]}, wants the video of a stage before it; start with a base")
+            raise ValueError(
+                f"the first stage, {names[0]}, wants the video of a stage before it; start with a base"
+            )
         for before, after in pairwise(self.stages):
             if after.augmentation is None:
                 raise ValueError(f"stage {after.name} takes no video, so it cannot follow {before.name}")
@@ -47,10 +51,7 @@ class Cascade:
         self, cond: Conditioning, *, seeds: Sequence[int], device: torch.device | str | None = None
     ) -> Tensor:
         """The last stage's video, (B, C, T, H, W) in [-1, 1]; sample i depends on `seeds[i]` alone."""
-        video = None
-        for _, video in self.stream(cond, seeds=seeds, device=device):
-            pass
-        assert video is not None
+        *_, (_, video) = self.stream(cond, seeds=seeds, device=device)
         return video
 
     def stream(
@@ -80,7 +81,9 @@ class Cascade:
             name, video = after
             names = [stage.name for stage in self.stages]
             if name not in names:
-                raise ValueError(f"there is no stage {name!r} to go on from; this cascade has {', '.join(names)}")
+                raise ValueError(
+                    f"there is no stage {name!r} to go on from; this cascade has {', '.join(names)}"
+                )
             first = names.index(name) + 1
             if video.shape[2:] != self.stages[first - 1].grid.shape:
                 raise ValueError(

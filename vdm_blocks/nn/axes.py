@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["channels_last", "check_video", "fold_frames", "from_last", "to_last", "unfold_frames"]
+__all__ = ["channels_last", "check_video", "flatten_space", "fold_frames", "from_last", "to_last", "unfold_frames"]
 
 
 def check_video(x: Tensor, channels: int | None = None) -> None:
@@ -41,6 +41,18 @@ def unfold_frames(x: Tensor, frames: int) -> Tensor:
     """(B T, C, H, W) -> (B, C, T, H, W), the inverse of `fold_frames`."""
     video: Tensor = x.unflatten(0, (-1, frames)).transpose(1, 2)
     return video
+
+
+def flatten_space(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B, C, T, H W), of a channels-last video a view that convolutions know as channels-last.
+
+    Torch may give an axis of size one any stride, and takes a batch of one whose stride says nothing for the other
+    layout, with a copy in and a slower kernel; so that stride is put right here.
+    """
+    flat = x.flatten(3)
+    if flat.shape[0] == 1 and flat.stride(1) == 1:
+        flat = flat.as_strided(flat.shape, (flat.numel(), *flat.stride()[1:]))
+    return flat
 
 
 def to_last(x: Tensor) -> Tensor:

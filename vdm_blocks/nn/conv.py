@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vdm_blocks.nn.axes import check_video, fold_frames, unfold_frames
+from vdm_blocks.nn.axes import check_video, flatten_space, fold_frames, unfold_frames
 
 __all__ = ["FactorizedConv", "SpatialConv", "TemporalConv", "frame_mask"]
 
@@ -95,7 +95,7 @@ class TemporalConv(nn.Module):
             return x
         mask = frame_mask(images, frames)
         keep = None if mask is None else (~mask)[:, None, :, None].to(x.dtype)
-        flat = x.flatten(3)
+        flat = flatten_space(x)
         inner = flat if keep is None else flat * keep
         if self.causal:
             y = self.conv_padded(F.pad(inner, (0, 0, self.kernel - 1, 0)), 0)
