@@ -138,13 +138,13 @@ def test_a_chain_pays_for_guidance_only_where_it_is_on() -> None:
     assert len(counted.batches) == 20 + int(((inside >= -1) & (inside < 1)).sum())
 
 
-def two_gaussians(second_scale: float) -> Mixture:
-    """Class 0 and class 1: Gaussians with means apart; `second_scale` multiplies class 1's covariance."""
+def two_gaussians() -> Mixture:
+    """Class 0 and class 1: Gaussians with means apart and one covariance."""
     a, b = gaussian(seed=0), gaussian(seed=1)
     return Mixture(
         torch.full((2,), 0.5).double(),
         torch.cat([a.means, b.means]),
-        torch.cat([a.covariances, second_scale * a.covariances]),
+        torch.cat([a.covariances, a.covariances]),
         torch.arange(2),
     )
 
@@ -163,7 +163,7 @@ def guided_map(data: Mixture, scale: float, steps: int) -> tuple[Tensor, Tensor]
 
 def test_guidance_samples_the_tilt_where_the_covariances_are_equal() -> None:
     """p_0^s p_1^(1-s) is then the Gaussian with mean m_1 + s (m_0 - m_1), at every noise level."""
-    data, scale = two_gaussians(1.0), 3.0
+    data, scale = two_gaussians(), 3.0
     times, got = guided_map(data, scale, 200)
     tilted = Mixture(
         torch.ones(1).double(),
@@ -174,20 +174,31 @@ def test_guidance_samples_the_tilt_where_the_covariances_are_equal() -> None:
     torch.testing.assert_close(got, tilted.flow(Z, times[0], times[-1], SCHEDULE), atol=2e-4, rtol=0)
 
 
-def test_guidance_does_not_sample_the_tilt_where_they_differ() -> None:
-    """docs/guidance.md: p_0 of variance v against p_1 of variance 4 v: the tilt's variance is another."""
-    data, scale = two_gaussians(4.0), 3.0
+@pytest.mark.parametrize(
+    ("scale", "tilt", "sampled"), [(1.0, 0.5, 0.5), (2.0, 0.3780, 0.25), (3.0, 0.3162, 0.125)]
+)
+def test_guidance_does_not_sample_the_tilt_where_they_differ(
+    scale: float, tilt: float, sampled: float
+) -> None:
+    """The table of docs/guidance.md: deviations 0.5 and 1 around 0, guided, against the product of powers.
+
+    The flow is linear, and its end's variance is v^s w^(1-s) in closed form (up to the ends of the log-SNR).
+    """
+    v, w = 0.25, 1.0
+    data = Mixture(
+        torch.full((2,), 0.5).double(),
+        torch.zeros(2, *SHAPE).double(),
+        torch.stack([v * torch.eye(Z[0].numel()), w * torch.eye(Z[0].numel())]).double(),
+        torch.arange(2),
+    )
     times, got = guided_map(data, scale, 200)
-    precision = torch.linalg.inv(data.covariances)
-    covariance = torch.linalg.inv(scale * precision[0] + (1 - scale) * precision[1])
-    shift = (
-        scale * precision[0] @ data.means[0].flatten() + (1 - scale) * precision[1] @ data.means[1].flatten()
-    )
-    tilted = Mixture(
-        torch.ones(1).double(), (covariance @ shift).view(1, *SHAPE), covariance[None], torch.zeros(1).long()
-    )
-    wrong = (got - tilted.flow(Z, times[0], times[-1], SCHEDULE)).abs().mean()
-    assert float(wrong) > 0.02
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = SCHEDULE.alpha_sigma(times[0]), SCHEDULE.alpha_sigma(times[-1])
+    start, end = (sigma_t / alpha_t) ** 2, (sigma_s / alpha_s) ** 2
+    growth = ((v + end) / (v + start)) ** (scale / 2) * ((w + end) / (w + start)) ** ((1 - scale) / 2)
+    torch.testing.assert_close(got, Z * alpha_s / alpha_t * growth, atol=1e-4, rtol=0)
+    assert (v**scale * w ** (1 - scale)) ** 0.5 == pytest.approx(sampled, abs=1e-4)
+    assert (scale / v + (1 - scale) / w) ** -0.5 == pytest.approx(tilt, abs=1e-4)
+    assert float(start**0.5 * growth / (1 + end) ** 0.5) == pytest.approx(sampled, rel=0.05)
 
 
 def test_two_guides_are_the_nested_formula() -> None:

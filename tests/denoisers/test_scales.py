@@ -67,6 +67,13 @@ def test_an_evaluation_between_grid_times_belongs_to_the_step_it_lies_in() -> No
     assert float(scale(times[-1], times[-1])) == 15.0  # at the end: the last step
 
 
+def test_scales_keep_the_precision_of_the_level() -> None:
+    times = uniform_times(4)
+    t = times[0]
+    assert float(Oscillating(times=times, high=7.3)(t, SCHEDULE.logsnr(t))) == 7.3
+    assert float(Interval(scale=7.3)(t, SCHEDULE.logsnr(t))) == 7.3
+
+
 def test_an_oscillation_holds_numbers_and_compares() -> None:
     times = uniform_times(5)
     assert Oscillating(times=times) == Oscillating(times=times.tolist())

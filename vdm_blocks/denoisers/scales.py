@@ -154,7 +154,7 @@ class Oscillating:
         step = count - torch.searchsorted(ascending, t.double() - slack).clamp(1, count)
         first = math.ceil(self.constant * count)
         is_low = (step >= first) & ((step - first + self.phase) % 2 == 0)
-        return torch.where(is_low, self.low, self.high).to(logsnr.dtype)
+        return torch.full_like(logsnr, self.high).masked_fill(is_low, self.low)
 
 
 def as_scale(scale: float | Scale) -> Scale:
