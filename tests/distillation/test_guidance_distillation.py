@@ -122,7 +122,7 @@ def test_progressive_distillation_halves_the_steps_at_every_scale() -> None:
     near = distiller(x0, cond, generator=keyed).mean()
     with torch.no_grad():
         student.weights[1] += 0.1
-    assert float(near) < 0.01 * float(distiller(x0, cond, generator=keyed).mean())
+    assert float(near.detach()) < 0.01 * float(distiller(x0, cond, generator=keyed).mean().detach())
 
 
 SPEC = UNetSpec(
@@ -187,7 +187,7 @@ def test_network_and_embedding_both_learn_and_both_are_saved(tmp_path: Path) -> 
     adapter = awake()
     adapter(Z, LOGSNR, told(5.0)).sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in adapter.embedding.parameters())
-    assert adapter.network.stem.weight.grad is not None  # type: ignore[union-attr]
+    assert next(adapter.network.parameters()).grad is not None
     save_file(adapter.state_dict(), tmp_path / "student.safetensors")
     again = adapted()
     again.load_state_dict(load_file(tmp_path / "student.safetensors"))

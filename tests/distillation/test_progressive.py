@@ -71,23 +71,26 @@ def test_the_error_against_the_flow_map_is_that_of_the_first_teacher() -> None:
     assert plain > 8 * errors[-1]
 
 
+def covariance_after(rule: DDIM | DistilledStochastic, student: Denoiser) -> Tensor:
+    mean, covariance = chain_moments(rule, student, uniform_times(4), DATA)
+    torch.testing.assert_close(mean, DATA.means.flatten(), rtol=0, atol=2e-3)
+    return covariance
+
+
 def test_the_stochastic_student_keeps_the_marginals() -> None:
-    """With jumps that are exact up to the first teacher's error, whose doubling of steps halves what is missing."""
-    missing = []
-    for steps in (32, 64, 128):
-        student = distilled(TEACHER, steps, 4, stochastic_jumps)
-        mean, covariance = chain_moments(DistilledStochastic(), student, uniform_times(4), DATA)
-        torch.testing.assert_close(mean, DATA.means.flatten(), rtol=0, atol=2e-3)
-        missing.append(float((covariance - DATA.covariances[0]).abs().max()))
-    assert missing[-1] < 0.015
-    assert all(1.6 < coarse / fine < 2.5 for coarse, fine in itertools.pairwise(missing))
+    """Its jumps have the first teacher's error alone, of first order; extrapolated to none, nothing is missing."""
+    found = [
+        covariance_after(DistilledStochastic(), distilled(TEACHER, n, 4, stochastic_jumps)) for n in (64, 128)
+    ]
+    coarse, fine = (float((c - DATA.covariances[0]).abs().max()) for c in found)
+    assert 1.7 < coarse / fine < 2.3
+    torch.testing.assert_close(2 * found[1] - found[0], DATA.covariances[0], rtol=0, atol=4e-3)
 
 
 def test_a_student_of_ddim_alone_does_not_serve_the_stochastic_sampler() -> None:
-    """The control: it never learned the jumps of twice the step."""
-    student = distilled(TEACHER, 64, 4, as_jumps)
-    _, covariance = chain_moments(DistilledStochastic(), student, uniform_times(4), DATA)
-    assert float((covariance - DATA.covariances[0]).abs().max()) > 0.04
+    """The control: it never learned the jumps of twice the step, so no better teacher helps."""
+    found = [covariance_after(DistilledStochastic(), distilled(TEACHER, n, 4, as_jumps)) for n in (32, 64)]
+    assert float((2 * found[1] - found[0] - DATA.covariances[0]).abs().max()) > 0.02
 
 
 @pytest.mark.parametrize("weighting", [TruncatedSNR(), V_MSE, BoundWeighting()], ids=["snr", "v", "bound"])
@@ -100,10 +103,10 @@ def test_the_best_student_has_no_loss_and_any_other_has(
     distiller = ProgressiveDistiller(TEACHER, student, jumps, weighting=weighting)
     x0 = DATA.sample(16, torch.Generator().manual_seed(0))
     generator = KeyedNoise(seeds=tuple(range(16)), stage="a")
-    assert float(distiller(x0, NOTHING, generator=generator).max()) < 1e-18
+    assert float(distiller(x0, NOTHING, generator=generator).detach().max()) < 1e-18
     with torch.no_grad():
         student.maps += 1e-3
-    assert float(distiller(x0, NOTHING, generator=generator).min()) > 1e-9
+    assert float(distiller(x0, NOTHING, generator=generator).detach().max()) > 1e-9
 
 
 class Net(nn.Module):
@@ -144,9 +147,9 @@ class Foreign:
 class Listener(nn.Module):
     """A denoiser that keeps what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, gain: float = 0.4) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.tensor(0.4))
+        self.gain = nn.Parameter(torch.tensor(gain))
         self.schedule = COSINE
         self.heard: list[Conditioning] = []
 
@@ -229,7 +232,7 @@ def test_teacher_and_student_hear_of_the_same_scales() -> None:
 def test_a_loss_depends_on_its_own_sample_and_key_alone(name: str) -> None:
     """With keyed noise: the same for any batch; the student of several steps draws one number for the batch."""
     torch.manual_seed(0)
-    distiller = methods()[name](Listener(), Listener(), Listener())
+    distiller = methods()[name](Listener(), Listener(0.6), Listener())
     x0, cond = torch.randn(3, 3, 4, 2, 2), full_conditioning()
     keyed = KeyedNoise(seeds=(5, 6, 7), stage="update 3")
     together = distiller(x0, cond, generator=keyed)
