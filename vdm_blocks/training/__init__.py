@@ -1,10 +1,11 @@
 """Training: losses, averages of the weights, likelihoods, resumable state."""
 
-from vdm_blocks.training.bound import Bits, ContinuousDecoder, DiscreteDecoder, variational_bound
+from vdm_blocks.training.bound import Bits, ContinuousDecoder, Decoder, DiscreteDecoder, variational_bound
 from vdm_blocks.training.ema import EMA, ConstantDecay, Decay, WarmedDecay
 from vdm_blocks.training.likelihood import (
     ExactTrace,
     HutchinsonTrace,
+    Trace,
     bits_per_dimension,
     dequantize,
     flow_log_likelihood,
@@ -19,6 +20,7 @@ __all__ = [
     "ConstantDecay",
     "ContinuousDecoder",
     "Decay",
+    "Decoder",
     "DiffusionLoss",
     "DiscreteDecoder",
     "ExactTrace",
@@ -27,6 +29,7 @@ __all__ = [
     "MultiscaleDiffusionLoss",
     "PowerDecay",
     "Snapshot",
+    "Trace",
     "WarmedDecay",
     "bits_per_dimension",
     "dequantize",
