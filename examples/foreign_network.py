@@ -38,7 +38,8 @@ class Theirs(nn.Module):
         away = (frames - alpha * colors).flatten(2).square().sum(2) / (2 * variance.flatten())
         share = (-away).softmax(0).T * (label[:, None] == 2) + nn.functional.one_hot(label, 3)[:, :2]
         mean = torch.einsum("bk,k...->b...", share, colors[:, 0])
-        return sigma / variance * (frames - alpha * mean)
+        noise: Tensor = sigma / variance * (frames - alpha * mean)
+        return noise
 
 
 class Adapter(nn.Module):
@@ -52,7 +53,8 @@ class Adapter(nn.Module):
         assert cond.text is not None
         assert cond.text_mask is not None
         label = torch.where(cond.text_mask[:, 0], cond.text[:, 0, 0].long(), 2)
-        return self.theirs(z_t.movedim(1, 2), 999 * schedule.time(logsnr), label).movedim(2, 1)
+        noise: Tensor = self.theirs(z_t.movedim(1, 2), 999 * schedule.time(logsnr), label)
+        return noise.movedim(2, 1)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def randn(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Ten
 
 def all_get_gradient(module: nn.Module, output: Tensor) -> list[str]:
     """Names of the parameters that the sum of squares of `output` does not reach."""
-    output.square().sum().backward()  # type: ignore[no-untyped-call]
+    output.square().sum().backward()
     return [name for name, p in module.named_parameters() if p.grad is None or not bool(p.grad.any())]
 
 

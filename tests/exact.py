@@ -141,7 +141,8 @@ class Mixture:
             ratio = ((alpha_s**2 * values + sigma_s**2) / (alpha_t**2 * values + sigma_t**2)).sqrt()
             centred = (z_t - alpha_t * self.means[0]).reshape(z_t.shape[0], -1)
             moved = (centred @ vectors * ratio) @ vectors.T
-            return alpha_s * self.means[0] + moved.view_as(z_t)
+            there: Tensor = alpha_s * self.means[0] + moved.view_as(z_t)
+            return there
 
         def velocity(phi: Tensor, z: Tensor) -> Tensor:
             alpha, sigma = phi.cos(), phi.sin()

@@ -89,7 +89,7 @@ def show(wraps: dict[str, Wrap]) -> None:
 # why the second is not what the product of densities would do.
 
 # %%
-show({f"scale {s:g}": lambda d, s=s: ClassifierFreeGuidance(d, s) for s in (1.0, 3.0, 6.0, 15.0)})
+show({f"scale {s:g}": lambda d, s=s: ClassifierFreeGuidance(d, s) for s in (1.0, 3.0, 6.0, 15.0)})  # type: ignore[misc]
 
 # %% [markdown]
 # ## Oscillation

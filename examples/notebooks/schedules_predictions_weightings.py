@@ -85,12 +85,12 @@ figure.tight_layout()
 # %%
 levels = torch.linspace(-12, 12, 49, dtype=torch.float64)
 x0 = means.repeat(60, 1, 1, 1, 1) + SPREAD * torch.randn(300, *SHAPE, dtype=torch.float64)
-error = []
+errors = []
 for logsnr in levels:
     alpha, sigma = alpha_sigma_vp(logsnr)
     z_t = alpha * x0 + sigma * torch.randn_like(x0)
-    error.append(float((best_x0(z_t, alpha, sigma) - x0).square().mean()))
-error = torch.tensor(error, dtype=torch.float64)
+    errors.append(float((best_x0(z_t, alpha, sigma) - x0).square().mean()))
+error = torch.tensor(errors, dtype=torch.float64)
 plt.figure(figsize=(6, 3))
 plt.plot(levels, error)
 plt.axhline(SPREAD**2, linestyle=":", label="the noise on each clip")

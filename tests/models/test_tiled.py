@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contract import LOCAL, TextAttentionSpec, awaken, inputs
+from contract import LOCAL, awaken, inputs
 from torch import nn
 
-from vdm_blocks.models import UNetSpec, VideoUNet
+from vdm_blocks.models import TextAttentionSpec, UNetSpec, VideoUNet
 from vdm_blocks.models.tiled import TiledNetwork
 
 SPEC = replace(

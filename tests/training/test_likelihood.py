@@ -201,7 +201,7 @@ def test_a_learned_schedule_makes_the_bound_vary_five_times_less() -> None:
     optimizer = torch.optim.Adam(schedule.parameters(), lr=0.1)
     for _ in range(150):
         optimizer.zero_grad()
-        schedule.variance_loss(*integrand(256)).backward()  # type: ignore[no-untyped-call]
+        schedule.variance_loss(*integrand(256)).backward()
         optimizer.step()
     after = estimates()
     assert after.var() < before.var() / 5

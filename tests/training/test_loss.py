@@ -142,7 +142,7 @@ def test_the_best_denoiser_is_the_minimum(prediction: Prediction) -> None:
     def closure() -> Tensor:
         optimizer.zero_grad()
         total = loss(denoiser, x0, t, NOTHING, generator=torch.Generator().manual_seed(1)).mean()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total.detach()
 
     optimizer.step(closure)
@@ -197,7 +197,9 @@ def test_every_parameter_gets_a_gradient_but_a_learned_schedule_none() -> None:
         loss = DiffusionLoss(weighting=weighting)(denoiser, x0, torch.rand(3), NOTHING, generator=noise)
         gradients = torch.autograd.grad(loss.sum(), list(denoiser.parameters()), allow_unused=True)
         given = {
-            n: g for (n, _), g in zip(denoiser.named_parameters(), gradients, strict=True) if g is not None
+            n: g
+            for (n, _), g in zip(denoiser.named_parameters(), gradients, strict=True)
+            if g is not None  # type: ignore[redundant-expr]
         }
         assert set(given) == {"network.scale", "network.shift"}
         assert all(g.abs() > 0 for g in given.values())
@@ -244,7 +246,7 @@ def test_learned_uncertainty_starts_neutral_and_finds_the_size_of_the_loss() -> 
     optimizer = torch.optim.Adam(uncertainty.parameters(), lr=0.01)
     for _ in range(400):
         optimizer.zero_grad()
-        uncertainty(expected, logsnr).mean().backward()  # type: ignore[no-untyped-call]
+        uncertainty(expected, logsnr).mean().backward()
         optimizer.step()
     assert (uncertainty.u(logsnr) - expected.log()).abs().max() < 0.05
     with pytest.raises(ValueError, match="at least 1"):
