@@ -34,7 +34,7 @@ def batches(step: int) -> tuple[Tensor, Conditioning]:
 def train(model: ModelDenoiser, loss: Callable[[Tensor, Conditioning], Tensor], updates: int) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     for step in range(updates):
-        loss(*batches(step)).mean().backward()  # type: ignore[no-untyped-call]
+        loss(*batches(step)).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 

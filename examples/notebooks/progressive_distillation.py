@@ -78,7 +78,7 @@ UPDATES, HALVING, BATCH = 1000, 150, 32
 
 began = time.perf_counter()
 optimizer = torch.optim.Adam(teacher.parameters(), 2e-3)
-times = LowDiscrepancyTimes()
+times, losses = LowDiscrepancyTimes(), []
 for update in range(UPDATES):
     optimizer.param_groups[0]["lr"] = 2e-3 * (1 - update / UPDATES)
     noise = KeyedNoise(seeds=tuple(range(BATCH)), stage=f"teacher {update}")
@@ -87,8 +87,9 @@ for update in range(UPDATES):
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
+    losses.append(float(loss.detach()))
 teacher.eval().requires_grad_(False)
-print(f"{UPDATES} updates, the last loss is {float(loss.detach()):.4f}")
+print(f"{UPDATES} updates; the loss over the last 50 is {sum(losses[-50:]) / 50:.4f}")
 
 # %% [markdown]
 # ## The judge

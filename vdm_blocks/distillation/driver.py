@@ -34,7 +34,7 @@ Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 class Judge(Protocol):
     """How good a denoiser is."""
 
-    def __call__(self, denoiser: Denoiser, steps: int) -> Sequence[float]:
+    def __call__(self, denoiser: Denoiser, steps: int, /) -> Sequence[float]:
         """Numbers of which lower is better, one for each seed, at `steps` steps; the seeds are always the same."""
 
 
@@ -193,7 +193,7 @@ def _train(
             seeds=tuple(range(x0.shape[0])), stage=f"distillation/{seed}/{rung.steps}/{update}"
         )
         loss = distiller(x0, cond, generator=noise).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, rung.clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)

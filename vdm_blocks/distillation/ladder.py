@@ -151,7 +151,7 @@ class Ladder:
             axes.errorbar(steps, means, spread, fmt="o-", capsize=3, label="students")
         axes.set_xscale("log", base=2)
         axes.set(xlabel="steps", ylabel="quality (lower is better)")
-        axes.legend()
+        axes.legend(loc="upper right")
         figure.savefig(Path(path), dpi=100)
 
     def write(self, path: Path) -> None:
