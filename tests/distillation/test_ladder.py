@@ -203,6 +203,13 @@ def test_nothing_that_is_not_a_number_passes() -> None:
     assert ladder.judged(result, 3.0).stopped is not None
 
 
+def test_an_infinite_width_lets_all_pass_even_where_the_teacher_has_no_spread() -> None:
+    ladder = Ladder(teacher_steps=8, teacher=(0.0, 0.0))
+    result = RungResult(rung=Rung(steps=4, updates=1), loss=0.1, quality=(5.0,), weights="x")
+    assert ladder.judged(result, math.inf).stopped is None
+    assert ladder.judged(result, 2.0).stopped is not None
+
+
 def test_the_table_says_it_all_and_survives_the_disk(tmp_path: Path, unbroken: tuple[Path, Ladder]) -> None:
     ladder = unbroken[1]
     ladder.write(tmp_path / "ladder.json")

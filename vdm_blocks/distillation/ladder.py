@@ -104,7 +104,7 @@ class Ladder:
 
     def limit(self, width: float) -> float:
         """The worst mean that lies within the teacher's spread: its mean plus `width` standard deviations."""
-        return fmean(self.teacher) + width * stdev(self.teacher)
+        return math.inf if width == math.inf else fmean(self.teacher) + width * stdev(self.teacher)
 
     def judged(self, result: RungResult, width: float) -> Ladder:
         """One rung longer; with the reason, if that rung falls outside the teacher's spread."""
