@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from contract import awaken, randn
 
-from vdm_blocks.nn import ChannelNorm, RMSNorm
+from vdm_blocks.nn import ChannelNorm, FrameGroupNorm, RMSNorm
 
 X = 3 + 2 * randn(2, 6, 3, 4, 5)
 
@@ -26,3 +26,12 @@ def test_rms_norm_is_the_formula() -> None:
 def test_large_half_precision_numbers_do_not_overflow() -> None:
     x = torch.full((1, 6, 1, 1, 1), 6e4, dtype=torch.float16)
     torch.testing.assert_close(RMSNorm(6).half()(x), torch.ones_like(x))
+
+
+def test_frame_group_norm_is_torchs_on_each_frame_and_has_its_parameters() -> None:
+    layer, plain = FrameGroupNorm(3, 6).double(), torch.nn.GroupNorm(3, 6).double()
+    awaken(plain)
+    layer.load_state_dict(plain.state_dict())
+    want = torch.stack([plain(X[:, :, t]) for t in range(3)], dim=2)
+    torch.testing.assert_close(layer(X), want)
+    assert (layer(X) - plain(X)).abs().max() > 1e-3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend", "attend_by_products", "attend_fused"]
+__all__ = ["attend", "attend_by_products", "attend_fused", "in_pieces"]
 
 # Kernels index the batch with a 16-bit grid dimension on CUDA, so a larger batch is cut.
 _LARGEST_BATCH = 65_535
@@ -53,11 +55,24 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None)
     """`attend` through torch's fused kernels, at most 65,535 batch entries at a time."""
     if bias is not None and bias.dtype != torch.bool:
         bias = bias.to(q.dtype)
+    return in_pieces(
+        lambda q, k, v, bias: F.scaled_dot_product_attention(q, k, v, attn_mask=bias), q, k, v, bias
+    )
+
+
+def in_pieces(
+    kernel: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    """`kernel(q, k, v, bias)`, at most 65,535 batch entries at a time, joined."""
     if q.shape[0] <= _LARGEST_BATCH:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return kernel(q, k, v, bias)
     parts = []
     for start in range(0, q.shape[0], _LARGEST_BATCH):
         part = slice(start, start + _LARGEST_BATCH)
         own = bias[part] if bias is not None and bias.ndim == 4 and bias.shape[0] > 1 else bias
-        parts.append(F.scaled_dot_product_attention(q[part], k[part], v[part], attn_mask=own))
+        parts.append(kernel(q[part], k[part], v[part], own))
     return torch.cat(parts)

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vdm_blocks.nn.attend import attend
 from vdm_blocks.nn.axes import check_video, from_last, to_last
-from vdm_blocks.nn.conv import frame_mask
+from vdm_blocks.nn.heads import Attention, seen_frames, silence, split_heads
 from vdm_blocks.nn.norm import ChannelNorm
 from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.nn.position import RelativeBias
+from vdm_blocks.nn.rotary import Rotary, grid_positions
 
 __all__ = ["SpatialAttention", "TemporalAttention", "TextAttention"]
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """(..., S, heads d) -> (..., heads, S, d), a view."""
-    split: Tensor = x.unflatten(-1, (heads, -1)).transpose(-2, -3)
-    return split
-
-
-def _check_heads(channels: int, heads: int) -> None:
-    if heads < 1 or channels % heads:
-        raise ValueError(
-            f"{channels} channels do not divide into {heads} heads; take a divisor of {channels}"
-        )
-
-
-class SpatialAttention(nn.Module):
+class SpatialAttention(Attention):
     """x + W attend(q, k, v) among the positions of a frame, each frame by itself.
 
     Args:
@@ -42,14 +29,11 @@ class SpatialAttention(nn.Module):
     """
 
     def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        _check_heads(channels, heads)
-        self.channels = channels
-        self.heads = heads
+        super().__init__(channels, heads)
         self.norm = ChannelNorm(channels)
         self.qkv = Pointwise(channels, 3 * channels, bias=False)
         self.out = Pointwise(channels, channels)
-        _silence(self.out)
+        silence(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attends within each frame of `x`."""
@@ -57,38 +41,55 @@ class SpatialAttention(nn.Module):
         last = to_last(self.norm(x))
         b, t, h, w, c = last.shape
         q, k, v = self.qkv(last.reshape(b * t, h * w, c)).chunk(3, dim=-1)
-        q, k, v = (_heads(part, self.heads) for part in (q, k, v))
-        y = attend(q, k, v).transpose(1, 2).reshape(b, t, h, w, c)
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        y = self.attend(q, k, v).transpose(1, 2).reshape(b, t, h, w, c)
         return x + from_last(self.out(y))
 
 
-class TemporalAttention(nn.Module):
+class TemporalAttention(Attention):
     """x + W attend(q, k, v + bias) among the frames at each pixel (arXiv 2204.03458, section 3).
 
-    The learned relative bias tells the frames apart. Frames marked as images see themselves alone, and no other
-    frame sees them, so each comes out as it would from a clip of its own.
+    A learned relative bias tells the frames apart, or rotations do. Frames marked as images see themselves alone,
+    and no other frame sees them, so each comes out as it would from a clip of its own.
 
     Args:
         channels: C.
         heads: a divisor of C.
         reach: frames farther apart than this share one bias.
+        causal: a frame sees itself and what came before it, and nothing later.
+        window: a frame sees no farther than this many frames; None sees all.
+        rotary: rotations over one axis of position, taken instead of the learned bias.
 
     Shape: (B, C, T, H, W) -> the same. At the start it is the identity.
 
     Raises:
-        ValueError: heads that do not divide the channels, or `images` of another number of frames.
+        ValueError: heads that do not divide the channels, a window that is negative, rotations over other than one
+            axis, or `images` of another number of frames.
     """
 
-    def __init__(self, channels: int, heads: int, *, reach: int = 32) -> None:
-        super().__init__()
-        _check_heads(channels, heads)
-        self.channels = channels
-        self.heads = heads
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        reach: int = 32,
+        causal: bool = False,
+        window: int | None = None,
+        rotary: Rotary | None = None,
+    ) -> None:
+        super().__init__(channels, heads)
+        if window is not None and window < 0:
+            raise ValueError(f"window counts the frames to see on one side, at least 0; got {window}")
+        if rotary is not None and len(rotary.widths) != 1:
+            raise ValueError(f"frames have one axis of position; these rotations have {len(rotary.widths)}")
+        self.causal = causal
+        self.window = window
+        self.rotary = rotary
         self.norm = ChannelNorm(channels)
         self.qkv = Pointwise(channels, 3 * channels, bias=False)
         self.out = Pointwise(channels, channels)
-        _silence(self.out)
-        self.bias = RelativeBias(heads, reach)
+        silence(self.out)
+        self.bias = RelativeBias(heads, reach) if rotary is None else None
 
     def forward(self, x: Tensor, images: Tensor | None = None) -> Tensor:
         """Attends across the frames of `x`; `images` is bool, (B,) or (B, T)."""
@@ -99,19 +100,37 @@ class TemporalAttention(nn.Module):
         if t == 1:  # one frame attends to itself alone: the softmax is 1
             return x + from_last(self.out(qkv[..., 2 * c :]))
         q, k, v = qkv.permute(0, 2, 3, 1, 4).reshape(b, h * w, t, 3 * c).chunk(3, dim=-1)
-        q, k, v = (_heads(part, self.heads) for part in (q, k, v))
-        bias = self.bias(t)[None]
-        mask = frame_mask(images, t)
-        if mask is not None:
-            alone = torch.eye(t, dtype=torch.bool, device=x.device)
-            seen = alone | ~(mask[:, :, None] | mask[:, None, :])
-            bias = bias.masked_fill(~seen[:, None], -torch.inf).repeat_interleave(h * w, dim=0)
-        y = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias=bias)
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        if self.rotary is not None:
+            where = grid_positions(t, device=x.device)
+            q, k = self.rotary.rotate(q, where), self.rotary.rotate(k, where)
+        bias = self.logit_bias(images, t, x.device)
+        if bias is not None and bias.shape[0] > 1:
+            bias = bias.repeat_interleave(h * w, dim=0)
+        y = self.attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias=bias)
         y = y.transpose(1, 2).reshape(b, h, w, t, c).permute(0, 3, 1, 2, 4)
         return x + from_last(self.out(y))
 
+    def logit_bias(self, images: Tensor | None, frames: int, device: torch.device) -> Tensor | None:
+        """What `attend` is given as bias for `frames` frames: (1 or B, 1 or heads, T, T), or None."""
+        seen = seen_frames(images, frames)
+        if self.causal or self.window is not None:
+            at = torch.arange(frames, device=device)
+            behind = at[:, None] - at[None, :]
+            near = self.in_sight(behind)[None]
+            seen = near if seen is None else seen & near
+        bias = None if self.bias is None else self.bias(frames)[None]
+        if seen is None:
+            return bias
+        return seen[:, None] if bias is None else bias.masked_fill(~seen[:, None], -torch.inf)
 
-class TextAttention(nn.Module):
+    def in_sight(self, behind: Tensor) -> Tensor:
+        """Whether a frame may see the one that lies `behind` frames before it (negative: after it)."""
+        seen = behind >= 0 if self.causal else torch.ones_like(behind, dtype=torch.bool)
+        return seen if self.window is None else seen & (behind.abs() <= self.window)
+
+
+class TextAttention(Attention):
     """x + W attend(q(x), k(text), v(text)): every position reads the caption.
 
     Args:
@@ -127,15 +146,12 @@ class TextAttention(nn.Module):
     """
 
     def __init__(self, channels: int, width: int, heads: int) -> None:
-        super().__init__()
-        _check_heads(channels, heads)
-        self.channels = channels
-        self.heads = heads
+        super().__init__(channels, heads)
         self.norm = ChannelNorm(channels)
         self.q = Pointwise(channels, channels, bias=False)
         self.kv = Pointwise(width, 2 * channels, bias=False)
         self.out = Pointwise(channels, channels)
-        _silence(self.out)
+        silence(self.out)
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Reads `text` into `x`."""
@@ -148,11 +164,6 @@ class TextAttention(nn.Module):
             q, k, v, mask = q.reshape(b * t, h * w, c), k.flatten(0, 1), v.flatten(0, 1), mask.flatten(0, 1)
         else:
             q = q.reshape(b, t * h * w, c)
-        q, k, v = (_heads(part, self.heads) for part in (q, k, v))
-        y = attend(q, k, v, bias=mask[:, None, None, :]).transpose(1, 2).reshape(b, t, h, w, c)
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        y = self.attend(q, k, v, bias=mask[:, None, None, :]).transpose(1, 2).reshape(b, t, h, w, c)
         return x + from_last(self.out(y))
-
-
-def _silence(out: nn.Linear) -> None:
-    nn.init.zeros_(out.weight)
-    nn.init.zeros_(out.bias)

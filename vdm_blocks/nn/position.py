@@ -29,5 +29,8 @@ class RelativeBias(nn.Module):
     def forward(self, length: int) -> Tensor:
         """The bias for `length` positions."""
         at = torch.arange(length, device=self.table.device)
-        distance = (at[None, :] - at[:, None]).clamp(-self.reach, self.reach) + self.reach
-        return self.table[:, distance]
+        return self.at(at[None, :] - at[:, None])
+
+    def at(self, distance: Tensor) -> Tensor:
+        """The bias for whole distances j - i of any shape (...): (heads, ...)."""
+        return self.table[:, distance.clamp(-self.reach, self.reach) + self.reach]
