@@ -1,5 +1,6 @@
 """Whole networks, built from specs."""
 
+from vdm_blocks.models.inflate import Inflated, Inflation, inflate, inflate_unet
 from vdm_blocks.models.spec import (
     LevelSpec,
     SpatialAttentionSpec,
@@ -8,14 +9,26 @@ from vdm_blocks.models.spec import (
     TextAttentionSpec,
     UNetSpec,
 )
+from vdm_blocks.models.tiled import TiledNetwork
+from vdm_blocks.models.transformer import VideoTransformer
+from vdm_blocks.models.transformer_spec import FactorizedSpec, JointSpec, TransformerSpec
 from vdm_blocks.models.unet import VideoUNet
 
 __all__ = [
+    "FactorizedSpec",
+    "Inflated",
+    "Inflation",
+    "JointSpec",
     "LevelSpec",
     "SpatialAttentionSpec",
     "TemporalAttentionSpec",
     "TemporalConvSpec",
     "TextAttentionSpec",
+    "TiledNetwork",
+    "TransformerSpec",
     "UNetSpec",
+    "VideoTransformer",
     "VideoUNet",
+    "inflate",
+    "inflate_unet",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vdm_blocks.models.spec import UNetSpec
 from vdm_blocks.nn.embedding import LogSNREmbedding, ScalarEmbedding
 from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.types import Conditioning
@@ -31,6 +30,26 @@ class Context(NamedTuple):
     images: Tensor | None
 
 
+class Reader(Protocol):
+    """What the spec of a network that reads a context says of it."""
+
+    @property
+    def embedding(self) -> int:
+        """Width of `Context.emb`."""
+
+    @property
+    def cond_channels(self) -> int:
+        """Channels of the conditioning video; 0 for none."""
+
+    @property
+    def text_width(self) -> int:
+        """Width of the text states; 0 for none."""
+
+    @property
+    def text_inner(self) -> int:
+        """Width that they are projected to."""
+
+
 class ContextEncoder(nn.Module):
     """emb = silu(MLP(logsnr) + MLP(aug_logsnr) + MLP(fps) + W mean(text)); text = [null, W' layernorm(text)].
 
@@ -38,7 +57,7 @@ class ContextEncoder(nn.Module):
     to be seen, and padding never changes a result.
     """
 
-    def __init__(self, spec: UNetSpec) -> None:
+    def __init__(self, spec: Reader) -> None:
         super().__init__()
         e = spec.embedding
         self.logsnr = LogSNREmbedding(e)

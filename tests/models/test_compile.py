@@ -1,0 +1,69 @@
+"""The U-Net as one graph: compiled, and exported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from contract import BASE, UPSAMPLER, awaken, inputs
+from torch import Tensor, nn
+
+from vdm_blocks.models import TemporalConvSpec, UNetSpec, VideoUNet
+from vdm_blocks.types import Conditioning
+
+# One level with everything that can stand in it, and one with the rest.
+ATTENTIVE = replace(BASE, levels=BASE.levels[1:], embedding=8)
+CONVOLUTIONAL = replace(
+    UPSAMPLER, levels=tuple(replace(x, blocks=1, attention=None, text=None, temporal=TemporalConvSpec(causal=c))
+                            for x, c in zip(UPSAMPLER.levels, (True, False), strict=True)), text_width=0)  # fmt: skip
+every = pytest.mark.parametrize("spec", [ATTENTIVE, CONVOLUTIONAL], ids=["attention", "convolution"])
+
+
+@every
+def test_compiles_to_one_graph_that_gives_the_same_numbers_and_gradients(spec: UNetSpec) -> None:
+    net, x = awaken(VideoUNet(spec)), inputs(spec, 1, 3, (4, 8), dtype=torch.float32)
+    images = torch.tensor([[False, False, True]])
+    cond = replace(x.cond, images=images)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    want, got = net(x.z_t, x.logsnr, cond), compiled(x.z_t, x.logsnr, cond)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+    leaves = list(net.parameters())
+    for a, b in zip(
+        torch.autograd.grad(got.square().sum(), leaves),
+        torch.autograd.grad(want.square().sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+class Flat(nn.Module):
+    """The network with its conditioning as plain tensors, which is what an exported program takes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z_t: Tensor, logsnr: Tensor, fps: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = self.network(z_t, logsnr, Conditioning(text=text, text_mask=mask, fps=fps))
+        return out
+
+
+def test_exports_with_any_number_of_frames() -> None:
+    spec = ATTENTIVE
+    net, x = Flat(awaken(VideoUNet(spec))), inputs(spec, 1, 4, (4, 8), dtype=torch.float32)
+    longer = inputs(spec, 1, 7, (4, 8), dtype=torch.float32)
+
+    def arguments(y: object) -> tuple[Tensor, ...]:
+        assert isinstance(y, type(x))
+        assert y.cond.fps is not None
+        assert y.cond.text is not None
+        assert y.cond.text_mask is not None
+        return y.z_t, y.logsnr, y.cond.fps, y.cond.text, y.cond.text_mask
+
+    frames = torch.export.Dim("frames", min=2, max=30)
+    program = torch.export.export(
+        net, arguments(x), dynamic_shapes=({2: frames}, None, None, None, None), strict=False
+    ).module()
+    for y in (x, longer):
+        torch.testing.assert_close(program(*arguments(y)), net(*arguments(y)), rtol=0, atol=1e-5)

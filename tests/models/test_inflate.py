@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from contract import BASE, LOCAL, awaken, inputs, one_frame, randn
+from torch import Tensor, nn
+
+from vdm_blocks.models import (
+    Inflated,
+    TemporalAttentionSpec,
+    TemporalConvSpec,
+    UNetSpec,
+    VideoUNet,
+    inflate,
+    inflate_unet,
+)
+from vdm_blocks.nn import TemporalAttention, TemporalConv
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 3, padding=1)
+        self.norm = nn.GroupNorm(2, out)
+
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.conv(x))) + shift[:, None, None, None]
+
+
+class Pair(nn.Module):
+    """Answers with a tuple, as diffusers' blocks do, after a layer on tokens."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.tokens = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, str]:
+        tokens = self.tokens(x.flatten(2).transpose(1, 2))
+        return tokens.transpose(1, 2).unflatten(2, x.shape[2:]), "more"
+
+
+class ImageNet(nn.Module):
+    """Somebody's network on images: (B, 3, H, W), a number each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Block(3, 4)
+        self.pair = Pair(4)
+        self.last = nn.ModuleList([Block(4, 6), nn.Conv2d(6, 3, 1)])
+
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        x = self.last[0](self.pair(self.first(x, shift))[0], shift)
+        out: Tensor = self.last[1](x)
+        return out
+
+
+VIDEO, SHIFT = randn(2, 3, 5, 6, 4, dtype=torch.float32), torch.tensor([0.5, -1.0])
+EXAMPLE = (torch.zeros(1, 3, 6, 4), torch.zeros(1))
+
+
+def by_frame(net: nn.Module) -> Tensor:
+    frames = VIDEO.transpose(1, 2).flatten(0, 1)
+    out: Tensor = net(frames, SHIFT.repeat_interleave(5))
+    return out.unflatten(0, (2, 5)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("after", "paths"),
+    [
+        ([Block], ["first", "last.0"]),
+        (["pair", "first"], ["first", "pair"]),
+        (["pair.tokens", nn.Conv2d], ["first.conv", "pair.tokens", "last.0.conv", "last.1"]),
+    ],
+    ids=["by type", "by path", "both"],
+)
+def test_starts_as_the_image_network_to_the_bit(
+    after: list[str | type[nn.Module]], paths: list[str], layout: torch.memory_format
+) -> None:
+    net = ImageNet().to(memory_format=layout)
+    want = by_frame(net)
+    video, report = inflate(net, after=after, layer=TemporalConv, example=EXAMPLE)
+    assert torch.equal(video(VIDEO, SHIFT), want)
+    assert [path for path, _, _ in report.put] == paths
+    assert len(video.temporal) == len(paths)
+
+
+def test_the_report_says_what_was_put_where_and_what_was_left() -> None:
+    _, report = inflate(ImageNet(), after=[Block], layer=TemporalConv, example=EXAMPLE)
+    assert report.put == (("first", "Block", 4), ("last.0", "Block", 6))
+    assert report.left == ("pair.tokens", "last.1")
+    assert str(report).splitlines() == [
+        "after first (Block): a layer over time of 4 channels",
+        "after last.0 (Block): a layer over time of 6 channels",
+        "left alone: pair.tokens, last.1",
+    ]
+
+
+def test_new_layers_are_trained_and_then_mix_frames_but_not_pictures() -> None:
+    net = ImageNet()
+    video, _ = inflate(net, after=[Block, "pair"], layer=lambda c: TemporalAttention(c, 2), example=EXAMPLE)
+    awaken(video.temporal)
+    out, want = video(VIDEO, SHIFT), by_frame(net)
+    assert (out - want).abs().max() > 1e-3
+    out.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in video.temporal.parameters())
+    images = torch.tensor([True, False])
+    masked = video(VIDEO, SHIFT, images=images)
+    torch.testing.assert_close(masked[:1], want[:1])
+    torch.testing.assert_close(masked[1:], out[1:])
+
+
+def test_the_image_network_stays_one() -> None:
+    net = ImageNet()
+    image = VIDEO[:, :, 0]
+    want = net(image, SHIFT)
+    keys = list(net.state_dict())
+    video, _ = inflate(net, after=[Block], layer=TemporalConv, example=EXAMPLE)
+    awaken(video.temporal)
+    assert torch.equal(net(image, SHIFT), want)
+    assert list(net.state_dict()) == keys
+
+
+def test_copies_and_saved_weights_work() -> None:
+    video, _ = inflate(ImageNet(), after=[Block], layer=TemporalConv, example=EXAMPLE)
+    twin = copy.deepcopy(video)
+    awaken(twin.temporal)
+    assert (twin(VIDEO, SHIFT) - video(VIDEO, SHIFT)).abs().max() > 1e-3
+    video.load_state_dict(twin.state_dict())
+    assert torch.equal(twin(VIDEO, SHIFT), video(VIDEO, SHIFT))
+
+
+def test_what_cannot_be_inflated_is_refused() -> None:
+    for after, message in (
+        (["third"], "no module 'third'; it has first"),
+        ([nn.LSTM], "no LSTM"),
+        ([], "names no block"),
+        (["last"], "last did not run"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inflate(ImageNet(), after=after, layer=TemporalConv, example=EXAMPLE)  # type: ignore[arg-type]
+    flat = Inflated(nn.Sequential(nn.Flatten()), [], [])
+    with pytest.raises(ValueError, match="must be a tensor of images"):
+        flat(VIDEO)
+
+
+@pytest.mark.parametrize("temporal", [TemporalConvSpec(kernel=5), TemporalAttentionSpec(heads=2)])
+@pytest.mark.parametrize("spec", [BASE, LOCAL], ids=["with text", "local"])
+def test_a_unet_on_images_becomes_one_on_video(
+    spec: UNetSpec, temporal: TemporalConvSpec | TemporalAttentionSpec
+) -> None:
+    spec = replace(spec, levels=tuple(replace(level, temporal=None) for level in spec.levels))
+    image = awaken(VideoUNet(spec))
+    assert isinstance(image, VideoUNet)
+    video, report = inflate_unet(image, temporal)
+    x = inputs(spec, dtype=torch.float32)
+    assert torch.equal(video(x.z_t, x.logsnr, x.cond), image(x.z_t, x.logsnr, x.cond))
+    alone = [one_frame(x, t, frames=3) for t in range(3)]
+    frames = torch.cat([image(y.z_t, y.logsnr, y.cond) for y in alone], dim=2)
+    torch.testing.assert_close(video(x.z_t, x.logsnr, x.cond), frames, rtol=1e-4, atol=1e-5)
+    assert [path for path, _, _ in report.put] == ["levels.0", "levels.1"]
+    awaken(video)
+    assert (video(x.z_t, x.logsnr, x.cond) - frames).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="already"):
+        inflate_unet(video, temporal)
+
+
+def test_diffusers_image_network() -> None:
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    net = diffusers.UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4, attention_head_dim=8,
+    )  # fmt: skip
+    kinds = {type(module).__name__: type(module) for module in net.modules()}
+    video = randn(2, 3, 4, 8, 8, dtype=torch.float32)
+    time = torch.tensor([3, 700])
+    folded = net(video.transpose(1, 2).flatten(0, 1), time.repeat_interleave(4), None, False)[0]
+    want = folded.unflatten(0, (2, 4)).transpose(1, 2)
+    inflated, report = inflate(
+        net, after=[kinds["ResnetBlock2D"]], layer=TemporalConv,
+        example=(torch.zeros(1, 3, 8, 8), torch.zeros(1), None, False),
+    )  # fmt: skip
+    assert torch.equal(inflated(video, time, None, False), want)
+    assert len(report.put) == sum(isinstance(module, kinds["ResnetBlock2D"]) for module in net.modules())
+    assert "conv_in" in report.left
+    awaken(inflated.temporal)
+    assert (inflated(video, time, None, False) - want).abs().max() > 1e-3

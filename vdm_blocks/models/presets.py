@@ -1,0 +1,211 @@
+"""Plans of published networks at their published grids, for `VideoUNet`.
+
+No widths of Imagen Video were published, only its grids, parameter counts, what mixes time where, and that the base
+was grown by channels and depth. The widths here are ours:
+
+- base and the two models below 100 rows keep Imagen's multiples (1, 2, 3, 4) and attend at all but the finest level
+  (arXiv 2205.11487, appendix F), the base at twice Imagen's 512 channels;
+- the four large ones follow its Efficient U-Net (appendix B.1): most blocks at the coarsest levels, where a
+  parameter costs the fewest operations, and attention there alone.
+
+With one skip connection a level instead of one a block, a `VideoUNet` of a paper's widths has fewer parameters than
+the paper's own; `vdm` and `imagen` give the published widths and leave it at that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vdm_blocks.models.spec import (
+    LevelSpec,
+    SpatialAttentionSpec,
+    TemporalAttentionSpec,
+    TemporalConvSpec,
+    TextAttentionSpec,
+    UNetSpec,
+)
+
+__all__ = ["Preset", "imagen", "imagen_video", "vdm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A network's plan and the grid that it works on.
+
+    Attributes:
+        name: of the stage.
+        spec: the plan.
+        frames, height, width: of the video that it makes.
+        published: its number of parameters as published, None where none was.
+    """
+
+    name: str
+    spec: UNetSpec
+    frames: int
+    height: int
+    width: int
+    published: float | None = None
+
+
+def imagen_video() -> tuple[Preset, ...]:
+    """The seven networks of Imagen Video (arXiv 2210.02303, figure 4), in the order in which they run.
+
+    Text states are T5-XXL's, 4,096 wide. Super-resolution in time is given the known frames and a mask of them,
+    super-resolution in space the enlarged video.
+    """
+    attend, conv = TemporalAttentionSpec, TemporalConvSpec
+    return (
+        _stage(
+            "base",
+            (16, 24, 40),
+            5.6e9,
+            (1024, 2048, 3072, 4096),
+            (3, 3, 3, 3),
+            attend(heads=16),
+            1,
+            1,
+            1024,
+            0,
+        ),
+        _stage(
+            "tsr-2", (32, 24, 40), 1.7e9, (480, 960, 1440, 1920), (4, 4, 4, 4), conv(), 1, 1, 1024, 4, head=96
+        ),
+        _stage("ssr-3", (32, 48, 80), 1.4e9, (512, 1024, 1536, 2048), (3, 3, 3, 3), conv(), 2, 2, 1024, 3),
+        _stage(
+            "ssr-4",
+            (32, 192, 320),
+            1.2e9,
+            (224, 448, 896, 1344),
+            (2, 4, 8, 8),
+            conv(),
+            3,
+            3,
+            1024,
+            3,
+            inner=512,
+        ),
+        _stage(
+            "tsr-5",
+            (64, 192, 320),
+            780e6,
+            (192, 384, 768, 1152),
+            (2, 4, 8, 8),
+            conv(),
+            4,
+            3,
+            512,
+            4,
+            inner=512,
+        ),
+        _stage(
+            "tsr-6",
+            (128, 192, 320),
+            630e6,
+            (224, 448, 672, 896),
+            (2, 4, 8, 10),
+            conv(),
+            4,
+            3,
+            512,
+            4,
+            inner=512,
+        ),
+        _stage(
+            "ssr-7",
+            (128, 768, 1280),
+            340e6,
+            (128, 256, 512, 768),
+            (2, 4, 6, 8),
+            conv(),
+            4,
+            3,
+            512,
+            3,
+            inner=512,
+        ),
+    )
+
+
+def vdm() -> tuple[Preset, ...]:
+    """The video U-Nets of Video Diffusion Models (arXiv 2204.03458, appendix A).
+
+    Attention in space and over time where frames are 8, 16 or 32 pixels wide. Of text they know BERT-large's pooled
+    states, 1,024 wide.
+    """
+    return (
+        _attentive("ucf101", (16, 64, 64), 256, (1, 2, 4, 8), 2, head=64),
+        _attentive("bair", (16, 64, 64), 128, (1, 2, 3, 4), 3, head=64),
+        _attentive("kinetics", (16, 64, 64), 256, (1, 2, 4, 8), 2, head=64),
+        _attentive("text-small", (16, 64, 64), 128, (1, 2, 4, 8), 2, head=64, text_width=1024),
+        _attentive("text-large", (16, 64, 64), 256, (1, 2, 4, 8), 2, head=64, text_width=1024),
+        _attentive("text-large-128", (9, 128, 128), 128, (1, 2, 4, 8, 16), 2, head=128, text_width=1024),
+    )
+
+
+def imagen() -> tuple[Preset, ...]:
+    """The three image networks of Imagen (arXiv 2205.11487, appendix F), on clips of one frame."""
+    efficient, blocks = (128, 256, 512, 1024), (2, 4, 8, 8)
+    return (
+        _stage("base-64", (1, 64, 64), 2e9, (512, 1024, 1536, 2048), (3, 3, 3, 3), None, 1, 1, 512, 0),
+        _stage("sr-256", (1, 256, 256), 600e6, efficient, blocks, None, 3, 3, 512, 3, head=128),
+        _stage("sr-1024", (1, 1024, 1024), 400e6, efficient, blocks, None, 4, 3, 512, 3, head=128),
+    )
+
+
+def _stage(
+    name: str,
+    grid: tuple[int, int, int],
+    published: float,
+    channels: tuple[int, ...],
+    blocks: tuple[int, ...],
+    temporal: TemporalConvSpec | TemporalAttentionSpec | None,
+    attention_from: int,
+    text_from: int,
+    embedding: int,
+    cond_channels: int,
+    *,
+    head: int = 64,
+    inner: int = 1024,
+) -> Preset:
+    """A network that attends in space and to text from these levels on, the finest being 0."""
+    levels = tuple(
+        LevelSpec(
+            channels=c,
+            blocks=count,
+            temporal=temporal,
+            attention=SpatialAttentionSpec(heads=c // head) if index >= attention_from else None,
+            text=TextAttentionSpec(heads=c // head) if index >= text_from else None,
+        )
+        for index, (c, count) in enumerate(zip(channels, blocks, strict=True))
+    )
+    spec = UNetSpec(
+        levels=levels, cond_channels=cond_channels, embedding=embedding, text_width=4096, text_inner=inner
+    )
+    frames, height, width = grid
+    return Preset(name=name, spec=spec, frames=frames, height=height, width=width, published=published)
+
+
+def _attentive(
+    name: str,
+    grid: tuple[int, int, int],
+    base: int,
+    multiples: tuple[int, ...],
+    blocks: int,
+    *,
+    head: int,
+    text_width: int = 0,
+) -> Preset:
+    frames, height, width = grid
+    levels = []
+    for index, multiple in enumerate(multiples):
+        c, attends = base * multiple, (width >> index) in (8, 16, 32)
+        levels.append(
+            LevelSpec(
+                channels=c,
+                blocks=blocks,
+                temporal=TemporalAttentionSpec(heads=c // head) if attends else None,
+                attention=SpatialAttentionSpec(heads=c // head) if attends else None,
+            )
+        )
+    spec = UNetSpec(levels=tuple(levels), embedding=1024, text_width=text_width)
+    return Preset(name=name, spec=spec, frames=frames, height=height, width=width)
