@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vdm_blocks.conditioning.text import TextEncoder
 from vdm_blocks.conditioning.upsample import repeat_frames, upsample_space
+from vdm_blocks.data.clips import FolderClips
 from vdm_blocks.data.sample import Batch, Source
 from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.solid_source import SolidClips, SolidImages
@@ -22,8 +23,13 @@ from vdm_blocks.types import Conditioning
 HERE = Path(__file__).parent
 
 
-def sources(phase: Phase) -> list[tuple[Source, float]]:
-    """Where a phase's samples come from, with their shares; the held-out combinations are in none of them."""
+def sources(phase: Phase, data: Path | None = None) -> list[tuple[Source, float]]:
+    """Where a phase's samples come from, with their shares; the held-out combinations are in none of them.
+
+    With `data`, a folder of captioned clips, all of them come from there.
+    """
+    if data is not None:
+        return [(FolderClips.load(data, random_crop=True), 1.0)]
     pack = SpritePack.load(HERE / "sprites")
     held_out = HeldOut.load(HERE / "heldout.json")
     shares: list[tuple[Source, float]] = [
@@ -35,7 +41,7 @@ def sources(phase: Phase) -> list[tuple[Source, float]]:
     return [(source, share) for source, share in shares if share > 0]
 
 
-def stream(plan: Plan, phase: Phase, before: Plan | None, *, seed: int) -> Stream:
+def stream(plan: Plan, phase: Phase, before: Plan | None, *, seed: int, data: Path | None = None) -> Stream:
     """The samples of one phase, as `plan` sees them; the low-resolution condition is made from them later."""
     grid, training = plan.grid, plan.training
     view = View(
@@ -49,7 +55,7 @@ def stream(plan: Plan, phase: Phase, before: Plan | None, *, seed: int) -> Strea
                 f"stage {plan.name}: {training.frames} frames of {rows}x{columns} do not divide by the factors "
                 f"({frames}, {side}) over {before.name}; change its training view"
             )
-    return Stream(sources(phase), view, seed=seed)
+    return Stream(sources(phase, data), view, seed=seed)
 
 
 def lower(video: Tensor, frames: int, side: int, images: bool) -> Tensor:

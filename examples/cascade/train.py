@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from material import Captions, lower, raise_, stream, text_of, unpack
 from memory import keep_memory
+from peek import peek
 from stages import PLANS, Phase, Plan, Training
 from torch import Tensor
 
@@ -62,13 +63,16 @@ class Run:
         torch.manual_seed(args.seed)
         self.network = VideoUNet(plan.unet).to(self.device)
         self.network.checkpoint_levels(*(range(len(plan.unet.levels)) if args.checkpointing else ()))
-        self.denoiser = ModelDenoiser(self.network if before is None else ResidualNetwork(self.network))
+        self.residual = None if before is None else ResidualNetwork(self.network)
+        self.denoiser = ModelDenoiser(self.network if self.residual is None else self.residual)
         self.factors = plan.grid.over(before.grid) if before is not None else (1, 1)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=plan.training.rate, betas=(0.9, 0.99))
         self.state = TrainingState(
             self.network, EMA(self.network, WarmedDecay(decay=plan.training.average)), optimizer
         )
         self.identity = {"stage": plan.name, "seed": str(args.seed), "plan": repr(plan)}
+        if args.data is not None:
+            self.identity["data"] = str(args.data)
         self.file = self.folder / "state.safetensors"
         if self.file.exists():
             self.state.load(self.file, run=self.identity)
@@ -101,6 +105,9 @@ class Run:
                 log.picture(self.folder / "loss.png", name)
             if self.args.sheet_every and (step + 1) % self.args.sheet_every == 0:
                 self.export(self.folder / "average.safetensors")
+                with self.state.ema.applied(self.network):
+                    sheet = self.folder / f"sheet-{step + 1}.png"
+                    peek(sheet, self.plan, self.before, self.network, self.captions, batch)
         self.export(Path(self.args.weights) / f"{name}.safetensors")
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
@@ -109,7 +116,7 @@ class Run:
         for phase in self.plan.training.phases:
             done = min(max(self.state.step - first, 0), phase.steps)
             if done < phase.steps:
-                source = stream(self.plan, phase, self.before, seed=self.args.seed)
+                source = stream(self.plan, phase, self.before, seed=self.args.seed, data=self.args.data)
                 start = number + done * phase.batch
                 loader = source.loader(phase.batch, start=start, workers=self.args.workers)
                 yield from zip(range(first + done, first + phase.steps), loader, strict=False)
@@ -143,7 +150,10 @@ class Run:
             )
         video, cond = video.to(self.device), cond.drop_text(keep).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
-            loss = DiffusionLoss()(self.denoiser, video, t.to(self.device), cond, generator=noise).mean()
+            losses = DiffusionLoss()(self.denoiser, video, t.to(self.device), cond, generator=noise)
+        if self.residual is not None:
+            losses = losses * self.residual.precision(self.denoiser.schedule.logsnr(t), cond).to(losses)
+        loss = losses.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.state.optimizer.step()
@@ -239,6 +249,9 @@ def smoke(plan: Plan) -> Plan:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("stage", nargs="?", default="all", help="1-base ... 7-ssr, or all")
+    parser.add_argument(
+        "--data", type=Path, help="train on this folder of captioned clips instead of the scenes"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default=str(HERE / "runs"), help="folder of checkpoints, logs and sheets")
     parser.add_argument("--weights", default=str(HERE / "weights"), help="folder of the finished weights")
