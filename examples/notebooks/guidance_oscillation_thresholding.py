@@ -23,6 +23,7 @@ from vdm_blocks import (
     Interval,
     Oscillating,
     StaticThreshold,
+    diffuse,
     sample,
     uniform_times,
 )
@@ -123,10 +124,32 @@ show(
 # %% [markdown]
 # ## Thresholding
 #
-# Clipping x0 to [-1, 1] brings the samples back to the square, but piles them up on its edge and in its
-# corner: that is saturation. Dynamic thresholding divides instead, by a high quantile of the clip's own
-# pixels, so that the *ratio* of the two pixels survives. Either way the noise estimate is computed anew from
-# the x0 that is kept, and either goes around guidance.
+# A guided estimate of x0 is far outside the square while there is much noise. Clipping it sends nearly every
+# sample to the same corner, where both pixels are saturated and nothing is left to see. Dynamic thresholding
+# divides by a high quantile of the clip's own pixels instead, so that the *ratio* of the two survives. Here
+# are the estimates at one noise level, before a single step is taken.
+
+# %%
+t = torch.tensor(0.7, dtype=torch.float64)
+z_t = diffuse(draw(lambda d: d)[0].view(noise.shape), noise, t, CosineSchedule())
+guided = ClassifierFreeGuidance(TwoClasses(), 15.0)
+figure, panels = plt.subplots(1, 3, figsize=(9, 3.1))
+estimates = {"guided": guided, "static": StaticThreshold(guided), "dynamic": DynamicThreshold(guided)}
+for panel, (name, denoiser) in zip(panels, estimates.items(), strict=True):
+    x0 = denoiser(z_t, t, cond).x0.view(COUNT, 2)
+    panel.plot([-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1], color="grey", linewidth=0.8)
+    panel.scatter(*x0.T, s=3, alpha=0.5)
+    panel.set(title=name, aspect="equal")
+    print(
+        f"{name:10} both pixels at the edge or beyond: {float((x0.abs() > 0.999).all(1).double().mean()):6.1%}"
+    )
+figure.tight_layout()
+
+# %% [markdown]
+# Over a whole chain, either keeps the samples in the square: each estimate is put right before the next step
+# builds on it, and the noise estimate is computed anew from the x0 that is kept. With an exact denoiser on
+# two pixels the chain forgets by its end which of the two it was; what is left to see is the share of samples
+# at the edge.
 
 # %%
 show(
@@ -137,15 +160,3 @@ show(
         "oscillating, dynamic": lambda d: DynamicThreshold(ClassifierFreeGuidance(d, scale)),
     }
 )
-
-# %% [markdown]
-# The corner itself, which is where both pixels are saturated and nothing is left to see:
-
-# %%
-for name, wrap in {
-    "static": lambda d: StaticThreshold(ClassifierFreeGuidance(d, 15.0)),
-    "dynamic": lambda d: DynamicThreshold(ClassifierFreeGuidance(d, 15.0)),
-    "oscillating and dynamic": lambda d: DynamicThreshold(ClassifierFreeGuidance(d, scale)),
-}.items():
-    x, _ = draw(wrap)
-    print(f"{name:24} both pixels at the edge: {float((x.abs() > 0.999).all(1).double().mean()):6.1%}")

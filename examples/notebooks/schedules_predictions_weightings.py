@@ -71,7 +71,7 @@ for name, schedule in schedules.items():
     left.plot(t, logsnr, label=name)
     right.plot(logsnr, -1 / logsnr_slope(schedule, t))
 left.set(xlabel="time t", ylabel="log-SNR", ylim=(-15, 15))
-left.legend(fontsize=8)
+left.legend(fontsize=8, loc="upper right")
 right.set(xlabel="log-SNR", ylabel="share of time per unit", xlim=(-15, 15))
 figure.tight_layout()
 
@@ -96,7 +96,7 @@ plt.plot(levels, error)
 plt.axhline(SPREAD**2, linestyle=":", label="the noise on each clip")
 plt.xlabel("log-SNR")
 plt.ylabel("squared error of the best x0")
-plt.legend()
+plt.legend(loc="upper right")
 
 # %% [markdown]
 # ## Predictions: what an error of the network does
@@ -115,7 +115,7 @@ for name, prediction in {"x0": X0, "ε": EPS, "v": V, "flow": FLOW, "EDM": EDM}.
     right.semilogy(levels, gain * alpha / sigma, label=name)
 left.set(xlabel="log-SNR", ylabel="error of x0 per error of output", ylim=(1e-3, 1e3))
 right.set(xlabel="log-SNR", ylabel="error of ε per error of output", ylim=(1e-3, 1e3))
-left.legend()
+left.legend(loc="upper right")
 figure.tight_layout()
 
 # %% [markdown]
@@ -134,7 +134,7 @@ weightings = {
     "v": V_MSE,
     "max(SNR, 1)": TruncatedSNR(),
     "min(SNR, 5)": MinSNR(),
-    "sigmoid": SigmoidWeighting(),
+    "sigmoid": SigmoidWeighting(bias=-3.0),
 }
 slope = -logsnr_slope(schedule, schedule.time(levels))
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
@@ -145,7 +145,7 @@ for name, weighting in weightings.items():
     right.plot(levels, loss / loss.sum(), label=name)
 left.set(xlabel="log-SNR", ylabel="weight on the squared error of x0", ylim=(1e-4, 1e5))
 right.set(xlabel="log-SNR", ylabel="share of the loss, cosine schedule")
-left.legend(fontsize=8)
+left.legend(fontsize=8, loc="upper right")
 figure.tight_layout()
 
 # %% [markdown]

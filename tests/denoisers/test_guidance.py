@@ -195,7 +195,7 @@ def test_guidance_does_not_sample_the_tilt_where_they_differ(
     (alpha_t, sigma_t), (alpha_s, sigma_s) = SCHEDULE.alpha_sigma(times[0]), SCHEDULE.alpha_sigma(times[-1])
     start, end = (sigma_t / alpha_t) ** 2, (sigma_s / alpha_s) ** 2
     growth = ((v + end) / (v + start)) ** (scale / 2) * ((w + end) / (w + start)) ** ((1 - scale) / 2)
-    torch.testing.assert_close(got, Z * alpha_s / alpha_t * growth, atol=1e-4, rtol=0)
+    torch.testing.assert_close(got, Z * alpha_s / alpha_t * growth, atol=5e-4, rtol=0)
     assert (v**scale * w ** (1 - scale)) ** 0.5 == pytest.approx(sampled, abs=1e-4)
     assert (scale / v + (1 - scale) / w) ** -0.5 == pytest.approx(tilt, abs=1e-4)
     assert float(start**0.5 * growth / (1 + end) ** 0.5) == pytest.approx(sampled, rel=0.05)

@@ -112,7 +112,7 @@ def test_frames_between_are_filled_in() -> None:
     inner, outer = DATA.covariances[0][1:3][:, [0, 3]], DATA.covariances[0][[0, 3]][:, [0, 3]]
     expected = (inner @ torch.linalg.inv(outer) @ torch.full((2,), 0.8).double()).mean()
     assert abs(float(got[:, 1:3].mean() - expected)) < 0.12
-    assert torch.equal(got[:, [0, 3]], torch.full((count, 2), 0.8).double())
+    assert torch.equal(got[:, [0, 3]], torch.full((count, 2), 0.8, dtype=torch.float64))
 
 
 def test_super_resolution_with_an_unconditional_model() -> None:
