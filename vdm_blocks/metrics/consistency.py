@@ -1,0 +1,108 @@
+"""Does a video hang together in time? Against the true motion, so that a frozen video cannot win."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["dynamic_degree", "flicker", "warp", "warping_error"]
+
+
+def warp(video: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Each frame but the first, fetched back to the one before it: out_t(p) = video_{t+1}(p + flow_t(p)), bilinear.
+
+    Args:
+        video: (B, C, T, H, W).
+        flow: (B, 2, T - 1, H, W), rows and columns that the point at each pixel of frame t moves until frame t + 1.
+
+    Returns:
+        The fetched frames (B, C, T - 1, H, W), and bool (B, T - 1, H, W), False where a point left the picture.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    batch, _, frames, height, width = _shape(video, least=2)
+    if flow.shape != (batch, 2, frames - 1, height, width):
+        raise ValueError(
+            f"flow of a video {tuple(video.shape)} is {(batch, 2, frames - 1, height, width)}; got {tuple(flow.shape)}"
+        )
+    rows = torch.arange(height, device=video.device).view(-1, 1) + flow[:, 0]
+    columns = torch.arange(width, device=video.device) + flow[:, 1]
+    inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
+    following = video[:, :, 1:].transpose(1, 2).flatten(0, 1)
+    fetched = F.grid_sample(
+        following, grid.flatten(0, 1).to(video.dtype), align_corners=False, padding_mode="border"
+    )
+    return fetched.unflatten(0, (batch, frames - 1)).transpose(1, 2), inside
+
+
+def warping_error(video: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
+    """The mean squared difference of each frame and the next one fetched back along the true motion.
+
+    Over the points that both frames show (arXiv 1808.00449, the warping error of its evaluation). With the motion
+    that the video ought to have, a frozen video scores badly wherever that motion is not zero; with a motion estimated
+    from the video itself it would be perfect, so do not use one without `dynamic_degree` beside it.
+
+    Args:
+        video: (B, C, T, H, W).
+        flow: (B, 2, T - 1, H, W), see `warp`.
+        visible: bool (B, T - 1, H, W), True where a point of frame t is seen in frame t + 1 as well.
+
+    Returns:
+        (B,); NaN where no point is seen twice.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    fetched, inside = warp(video, flow)
+    if visible.shape != inside.shape or visible.dtype != torch.bool:
+        raise ValueError(f"visible is bool {tuple(inside.shape)}; got {visible.dtype} {tuple(visible.shape)}")
+    error = (fetched - video[:, :, :-1]).double().square().mean(1)
+    counted = inside & visible
+    total = (error * counted).sum((1, 2, 3))
+    return total / counted.sum((1, 2, 3))
+
+
+def flicker(video: Tensor) -> Tensor:
+    """How much the brightness of whole frames trembles: mean |m_{t-1} - 2 m_t + m_{t+1}| / 4.
+
+    m is a frame's mean, channel by channel. A steady fade scores 0, and so does motion that keeps the mean; brightness
+    that goes up and down by a at every frame scores a.
+
+    Args:
+        video: (B, C, T, H, W), three frames or more.
+
+    Returns:
+        (B,)
+
+    Raises:
+        ValueError: fewer than three frames.
+    """
+    _shape(video, least=3)
+    mean = video.double().mean((3, 4))
+    return (mean[:, :, :-2] - 2 * mean[:, :, 1:-1] + mean[:, :, 2:]).abs().mean((1, 2)) / 4
+
+
+def dynamic_degree(video: Tensor) -> Tensor:
+    """The mean absolute change from each frame to the next; 0 for a frozen video.
+
+    Args:
+        video: (B, C, T, H, W), two frames or more.
+
+    Returns:
+        (B,)
+
+    Raises:
+        ValueError: fewer than two frames.
+    """
+    _shape(video, least=2)
+    return video.double().diff(dim=2).abs().mean((1, 2, 3, 4))
+
+
+def _shape(video: Tensor, *, least: int) -> tuple[int, int, int, int, int]:
+    if video.ndim != 5 or video.shape[2] < least:
+        raise ValueError(f"a video is (B, C, T, H, W) with T >= {least} here; got {tuple(video.shape)}")
+    batch, channels, frames, height, width = video.shape
+    return batch, channels, frames, height, width
