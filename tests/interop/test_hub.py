@@ -9,12 +9,14 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from vdm_blocks.interop.hub import download, load_folder, save_folder
+from vdm_blocks.interop.hub import download_from_hub, load_hub_folder, save_hub_folder
 from vdm_blocks.models.spec import LevelSpec, UNetSpec
 from vdm_blocks.models.unet import VideoUNet
 from vdm_blocks.types import Conditioning
 
-save = partial(save_folder, title="A tiny one", license="mit", description="It makes nothing worth seeing.")
+save = partial(
+    save_hub_folder, title="A tiny one", license="mit", description="It makes nothing worth seeing."
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def network() -> VideoUNet:
 @torch.no_grad()
 def test_a_network_comes_back_from_its_folder(network: VideoUNet, tmp_path: Path) -> None:
     save(tmp_path / "tiny", network, dtype=torch.float32)
-    again = load_folder(tmp_path / "tiny")
+    again = load_hub_folder(tmp_path / "tiny")
     z, logsnr = torch.randn(1, 3, 2, 8, 8), torch.zeros(1)
     torch.testing.assert_close(
         again(z, logsnr, Conditioning()), network(z, logsnr, Conditioning()), rtol=0, atol=0
@@ -52,13 +54,13 @@ def test_a_download_that_the_cache_holds_asks_no_network(network: VideoUNet, tmp
     snapshot.parent.mkdir(parents=True)
     save(tmp_path / "tiny", network)
     shutil.copytree(tmp_path / "tiny", snapshot)
-    folder = download("someone/tiny", revision=revision, cache=tmp_path / "cache", local_only=True)
-    assert load_folder(folder).spec == network.spec
+    folder = download_from_hub("someone/tiny", revision=revision, cache=tmp_path / "cache", local_only=True)
+    assert load_hub_folder(folder).spec == network.spec
     with pytest.raises(FileNotFoundError):
-        download("someone/else", revision=revision, cache=tmp_path / "cache", local_only=True)
+        download_from_hub("someone/else", revision=revision, cache=tmp_path / "cache", local_only=True)
 
 
 def test_a_card_must_say_something(network: VideoUNet, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="what the model is and what it is for"):
-        save_folder(tmp_path / "tiny", network, title="", license="mit", description="x")
+        save_hub_folder(tmp_path / "tiny", network, title="", license="mit", description="x")
     assert not (tmp_path / "tiny").exists()

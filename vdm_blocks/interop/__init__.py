@@ -1,7 +1,7 @@
 """Doors to other libraries: diffusers both ways, and folders as the Hugging Face Hub keeps them."""
 
 from vdm_blocks.interop.from_diffusers import DiffusersImageUNet, DiffusersVideoUNet, read_scheduler
-from vdm_blocks.interop.hub import download, load_folder, save_folder
+from vdm_blocks.interop.hub import download_from_hub, load_hub_folder, save_hub_folder
 from vdm_blocks.interop.timesteps import TimestepSchedule, betas_of
 from vdm_blocks.interop.to_diffusers import DiffusersModel
 
@@ -11,8 +11,8 @@ __all__ = [
     "DiffusersVideoUNet",
     "TimestepSchedule",
     "betas_of",
-    "download",
-    "load_folder",
+    "download_from_hub",
+    "load_hub_folder",
     "read_scheduler",
-    "save_folder",
+    "save_hub_folder",
 ]

@@ -1,10 +1,10 @@
 """A video U-Net as the Hugging Face Hub keeps models: a folder of weights, a config and a card.
 
-    model.safetensors   the weights with their spec, all that `load_folder` reads
+    model.safetensors   the weights with their spec, all that `load_hub_folder` reads
     config.json         the spec again, for people and for the Hub
     README.md           the model card
 
-Nothing here reaches the network but `download`, and that only when it is called.
+Nothing here reaches the network but `download_from_hub`, and that only when it is called.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vdm_blocks.checkpoint import load_unet, save_unet
 from vdm_blocks.models.plain import to_plain
 from vdm_blocks.models.unet import VideoUNet
 
-__all__ = ["download", "load_folder", "save_folder"]
+__all__ = ["download_from_hub", "load_hub_folder", "save_hub_folder"]
 
 _WEIGHTS = "model.safetensors"
 
 
-def save_folder(
+def save_hub_folder(
     folder: str | os.PathLike[str],
     network: VideoUNet,
     *,
@@ -58,16 +58,16 @@ def save_folder(
     head += [f"- {json.dumps(tag)}" for tag in tags] + ["---", "", f"# {title}", "", description, ""]
     use = [
         "```python",
-        "from vdm_blocks.interop.hub import load_folder",
+        "from vdm_blocks.interop.hub import load_hub_folder",
         "",
-        'network = load_folder("…")',
+        'network = load_hub_folder("…")',
         "```",
         "",
     ]
     (root / "README.md").write_text("\n".join(head + use), encoding="utf-8")
 
 
-def load_folder(folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> VideoUNet:
+def load_hub_folder(folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> VideoUNet:
     """The network in `folder`, in evaluation mode on the CPU.
 
     Raises:
@@ -76,14 +76,14 @@ def load_folder(folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.fl
     return load_unet(Path(folder) / _WEIGHTS, dtype=dtype)
 
 
-def download(
+def download_from_hub(
     repo: str,
     *,
     revision: str,
     cache: str | os.PathLike[str] | None = None,
     local_only: bool = False,
 ) -> Path:
-    """Fetch a repository's weights, config and card from the Hub, and return the folder for `load_folder`.
+    """Fetch a repository's weights, config and card from the Hub, and return the folder for `load_hub_folder`.
 
     Args:
         repo: "owner/name".
@@ -98,7 +98,9 @@ def download(
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("download needs huggingface_hub: pip install 'vdm-blocks[hub]'") from error
+        raise ModuleNotFoundError(
+            "download_from_hub needs huggingface_hub: pip install 'vdm-blocks[hub]'"
+        ) from error
     wanted = [_WEIGHTS, "config.json", "README.md"]
     path = snapshot_download(
         repo, revision=revision, cache_dir=cache, local_files_only=local_only, allow_patterns=wanted
