@@ -101,7 +101,7 @@ BASE = Plan(
         phases=(
             Phase(steps=2500, batch=5, images=1.0),
             Phase(steps=1000, batch=6, clips=0.55, images=0.2, ray_clips=0.18, ray_images=0.07),
-            Phase(steps=2200, batch=6, clips=0.42, images=0.45, ray_clips=0.09, ray_images=0.04),
+            Phase(steps=1500, batch=6, clips=0.42, images=0.45, ray_clips=0.09, ray_images=0.04),
         ),
     ),
 )
@@ -142,7 +142,7 @@ PLANS: tuple[Plan, ...] = (
         "2-tsr",
         Grid(frames=32, height=24, width=40, fps=6),
         (level(64), level(64, text=True, attend=True)),
-        fold=2, temporal=True, frames=32, crop=None, steps=700, batch=2,
+        fold=2, temporal=True, frames=32, crop=None, steps=500, batch=2,
     ),
     upsampler(
         "3-ssr",
@@ -160,19 +160,19 @@ PLANS: tuple[Plan, ...] = (
         "5-tsr",
         Grid(frames=64, height=192, width=320, fps=12),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=500, batch=2,
+        fold=4, temporal=True, frames=8, crop=(96, 160), steps=350, batch=2,
     ),
     upsampler(
         "6-tsr",
         Grid(frames=128, height=192, width=320, fps=24),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=500, batch=2,
+        fold=4, temporal=True, frames=8, crop=(96, 160), steps=350, batch=2,
     ),
     upsampler(
         "7-ssr",
         Grid(frames=128, height=768, width=1280, fps=24),
         (level(48), level(64, text=True)),
-        fold=4, temporal=False, frames=6, crop=(128, 128), steps=600, batch=3,
+        fold=4, temporal=False, frames=6, crop=(128, 128), steps=500, batch=3,
     ),
 )  # fmt: skip
 """In the order in which they run."""

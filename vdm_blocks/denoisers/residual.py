@@ -50,27 +50,36 @@ class ResidualNetwork(nn.Module):
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
         """The v-prediction at `logsnr`, (B,) or (B, T)."""
         out = cast("Network", self.network)(z_t, logsnr, cond)
+        alpha, sigma, k, r, d = self._levels(logsnr, cond)
+        out = out * _level(d.rsqrt(), z_t) + _level(alpha * sigma * (r - 1) / d, z_t) * z_t
+        if cond.video is None:
+            return out
+        return out - _level(sigma * k / d, z_t) * cond.video[:, : z_t.shape[1]].to(z_t.dtype)
+
+    def precision(self, logsnr: Tensor, cond: Conditioning) -> Tensor:
+        """D, of logsnr's shape: one over the variance that the linear estimate leaves in v.
+
+        A v loss weighted with it is the plain loss of the network's own output, so that no pair of levels drowns
+        the others; unweighted, the ones at which the stage is sampled count for a hundredth of the total.
+        """
+        return self._levels(logsnr, cond)[-1].to(logsnr.dtype)
+
+    def _levels(self, logsnr: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Alpha, sigma, k, R and D of the formula."""
         logsnr = logsnr.double()
         alpha, sigma = torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
-        if cond.video is None:
-            k = alpha_k = torch.zeros_like(logsnr)
-        else:
+        k = aug_alpha = torch.zeros_like(logsnr)
+        if cond.video is not None:
             if cond.aug_logsnr is None:
                 raise ValueError(
                     "cond.video comes without aug_logsnr; say at which log-SNR it was noised (20 for not at all)"
                 )
             aug = cond.aug_logsnr.double()
-            alpha2, sigma2 = torch.sigmoid(aug), torch.sigmoid(-aug)
-            k = alpha2.sqrt() / (sigma2 + alpha2 * self.detail_std**2)
-            alpha_k = alpha2.sqrt() * k
-            if logsnr.ndim == 2 and k.ndim == 1:
-                k, alpha_k = k[:, None], alpha_k[:, None]
-        r = 1 / self.data_std**2 + alpha_k
-        d = alpha.square() + sigma.square() * r
-        out = out * _level(d.rsqrt(), z_t) + _level(alpha * sigma * (r - 1) / d, z_t) * z_t
-        if cond.video is None:
-            return out
-        return out - _level(sigma * k / d, z_t) * cond.video[:, : z_t.shape[1]].to(z_t.dtype)
+            aug = aug[:, None] if logsnr.ndim == 2 and aug.ndim == 1 else aug
+            aug_alpha = torch.sigmoid(aug).sqrt()
+            k = aug_alpha / (torch.sigmoid(-aug) + aug_alpha.square() * self.detail_std**2)
+        r = 1 / self.data_std**2 + aug_alpha * k
+        return alpha, sigma, k, r, alpha.square() + sigma.square() * r
 
 
 def _level(level: Tensor, like: Tensor) -> Tensor:
