@@ -33,6 +33,7 @@ from vdm_blocks.types import Conditioning
 from vdm_blocks.video.sheet import contact_sheet
 
 JUDGE = HERE / "judge" / "judge.safetensors"
+PICTURE = "results-base.png"
 PARTS = ("base", "sr")
 
 
@@ -90,7 +91,7 @@ def measure_base(
     base = base_run(args, weights)
     fresh = bool(ledger.missing(base.keys(made)))
     evaluate_base.measure(base, pack, captions, made, ledger, batch=args.batch, quiet=args.quiet)
-    picture = out / "results-base.png"
+    picture = out / PICTURE
     if fresh or not picture.exists():
         stage = stage_for(BASE, load_unet(base.weights), replace(SAMPLING[BASE.name], steps=base.steps))
         first = made[:8]
@@ -147,6 +148,7 @@ def collect_base(base: evaluate_base.BaseRun, args: argparse.Namespace, ledger: 
     sampling = SAMPLING[BASE.name]
     return {
         "table": evaluate_base.summary(rows),
+        "picture": PICTURE if (Path(args.out) / PICTURE).exists() else None,
         "settings": {
             "prompts": len({row["prompt"] for row in rows}),
             "done": len(rows),

@@ -97,8 +97,7 @@ def filmed(plan: Plan, index: int) -> Clip:
     path = usable[index % len(usable)]
     rng = generator("footage", plan.name, index)
     look = view(plan)
-    length = sum(1 for _ in read_frames(path)) / frame_rate(path)
-    start = rng.uniform(0, max(length - look.frames / look.fps - 0.05, 0.0))
+    start = rng.uniform(0, max(seconds_of(path) - look.frames / look.fps - 0.05, 0.0))
     video = read_video(path, fps=look.fps, start=start, frames=look.frames).video
     video = fit_video(video, height=plan.grid.height, width=plan.grid.width)
     if look.crop is not None:
@@ -109,6 +108,13 @@ def filmed(plan: Plan, index: int) -> Clip:
     return Clip(video[None], None)
 
 
+@cache
+def seconds_of(path: Path) -> float:
+    """How long a film is."""
+    return sum(1 for _ in read_frames(path)) / frame_rate(path)
+
+
+@cache
 def height_of(path: Path) -> int:
     """Rows of a film's picture."""
     return next(frame for _, frame in read_frames(path)).shape[0]

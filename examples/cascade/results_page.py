@@ -49,7 +49,8 @@ def _base(base: Row | None) -> list[str]:
             f"| **{_percent(row['video'])}** ± {_percent(row['video error'])} "
             f"| {_percent(row['render'])} ± {_percent(row['render error'])} | {_percent(row['chance'])} |"
         )
-    return [*lines, "", *_verdicts(base["table"]), "", *_judge(judge)]
+    picture = [f"![Videos of the first prompts]({base['picture']})", ""] if base["picture"] else []
+    return [*lines, "", *_verdicts(base["table"]), "", *picture, *_judge(judge)]
 
 
 def _verdicts(table: Sequence[Row]) -> list[str]:
