@@ -22,7 +22,7 @@ from peek import peek
 from stages import PLANS, Phase, Plan, Training
 from torch import Tensor
 
-from vdm_blocks.checkpoint import file_hash, save_unet
+from vdm_blocks.checkpoint import file_hash, load_unet, save_unet
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.data.sample import Batch
@@ -49,7 +49,10 @@ def main() -> None:
         if args.smoke:
             plan = smoke(plan)
         index = [p.name for p in PLANS].index(plan.name)
-        Run(plan, PLANS[index - 1] if index else None, captions, args).train()
+        try:
+            Run(plan, PLANS[index - 1] if index else None, captions, args).train()
+        except ValueError as error:
+            sys.exit(f"train: {error}")
 
 
 class Run:
@@ -60,8 +63,7 @@ class Run:
         self.folder = Path(args.out) / plan.name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(args.device)
-        torch.manual_seed(args.seed)
-        self.network = VideoUNet(plan.unet).to(self.device)
+        self.network = first_network(plan, args).to(self.device)
         self.network.checkpoint_levels(*(range(len(plan.unet.levels)) if args.checkpointing else ()))
         self.residual = None if before is None else ResidualNetwork(self.network)
         self.denoiser = ModelDenoiser(self.network if self.residual is None else self.residual)
@@ -73,6 +75,8 @@ class Run:
         self.identity = {"stage": plan.name, "seed": str(args.seed), "plan": repr(plan)}
         if args.data is not None:
             self.identity["data"] = str(args.data)
+        if args.start_from is not None:
+            self.identity["start"] = file_hash(args.start_from)
         self.file = self.folder / "state.safetensors"
         if self.file.exists():
             self.state.load(self.file, run=self.identity)
@@ -190,6 +194,17 @@ class Run:
         print(f"{self.plan.name}: wrote {path} ({file_hash(path)[:12]})", flush=True)
 
 
+def first_network(plan: Plan, args: argparse.Namespace) -> VideoUNet:
+    """The network that a run begins with: random by the seed, or the weights that `--start-from` names."""
+    if args.start_from is None:
+        torch.manual_seed(args.seed)
+        return VideoUNet(plan.unet)
+    network = load_unet(args.start_from).train()
+    if network.spec != plan.unet:
+        raise ValueError(f"{args.start_from} holds another network than stages.py plans for {plan.name}")
+    return network
+
+
 class Log:
     """Loss by step, in a CSV file that grows; a resumed run first drops what it is about to do again."""
 
@@ -251,6 +266,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("stage", nargs="?", default="all", help="1-base ... 7-ssr, or all")
     parser.add_argument(
         "--data", type=Path, help="train on this folder of captioned clips instead of the scenes"
+    )
+    parser.add_argument(
+        "--start-from", help="begin with these weights, such as the shipped ones, not with random ones"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default=str(HERE / "runs"), help="folder of checkpoints, logs and sheets")
