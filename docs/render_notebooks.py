@@ -44,7 +44,7 @@ def render(source: Path) -> None:
     """Run `source` and write its page."""
     notebook = jupytext.read(source)
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
     ).execute()
     parts, pictures = [], 0
     for cell in notebook.cells:
