@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from allocations import peak_bytes
 from contract import LOCAL, awaken, inputs
 from torch import nn
 
@@ -73,3 +74,18 @@ def test_gradients_pass_through() -> None:
 def test_a_tile_off_the_grid_is_refused(tile: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="must divide by 4"):
         TiledNetwork(nn.Identity(), tile=tile, margin=(0, 0), divisor=4)
+
+
+def test_memory_does_not_grow_with_the_clip() -> None:
+    torch.manual_seed(0)
+    net, margin = build(LOCAL)
+    tiled = TiledNetwork(net.float(), tile=(1, 8, 8), margin=margin, divisor=LOCAL.divisor)
+
+    def beyond_the_result(frames: int) -> int:
+        x = inputs(LOCAL, 1, frames, (8, 8), dtype=torch.float32)
+        with torch.no_grad():
+            peak = peak_bytes(lambda: tiled(x.z_t, x.logsnr, x.cond))
+        return peak - x.z_t.nbytes
+
+    tile = 2 * margin[0] + 1
+    assert beyond_the_result(3 * tile) <= 1.05 * beyond_the_result(tile + 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ FACTORIZED = TransformerSpec(
 JOINT = replace(FACTORIZED, mixing=JointSpec(), cond_channels=4, depth=1)
 SPECS = {"factorized": FACTORIZED, "joint": JOINT}
 every = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-EXACT = {"rtol": 0.0, "atol": 1e-11}
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-11}
 
 
 def network(spec: TransformerSpec) -> VideoTransformer:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from vdm_blocks.nn.streaming import AttentionCache
 
 CUTS = {"one by one": [1] * 7, "uneven": [3, 1, 2, 1], "at once": [7]}
 cuts = pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-LAYERS = {
+LAYERS: dict[str, Callable[[], TemporalConv | TemporalAttention]] = {
     "conv": lambda: TemporalConv(4, 5, causal=True),
     "attention": lambda: TemporalAttention(4, 2, reach=2, causal=True),
     "window": lambda: TemporalAttention(4, 2, reach=2, causal=True, window=2),

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vdm_blocks.models.presets import Preset, imagen, imagen_video, vdm
 from vdm_blocks.models.unet import VideoUNet
+from vdm_blocks.nn.heads import use_attend
 from vdm_blocks.types import Conditioning
 
 __all__ = ["Cost", "cost_of"]
@@ -58,6 +59,7 @@ def cost_of(preset: Preset, *, dtype: torch.dtype = torch.bfloat16) -> Cost:
             video=torch.empty(1, spec.cond_channels, *grid, dtype=dtype) if spec.cond_channels else None,
             aug_logsnr=torch.empty(1) if spec.cond_channels else None,
         )
+        use_attend(network, _fused)
         operations = FlopCounterMode(display=False)
         with torch.no_grad(), _Peak() as memory, operations:
             network(z_t, logsnr, cond)
@@ -70,11 +72,17 @@ def cost_of(preset: Preset, *, dtype: torch.dtype = torch.bfloat16) -> Cost:
     )
 
 
+def _fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Tensor:  # noqa: ARG001
+    """Attention as a device's fused kernel costs it: on the meta device torch itself would store all weights."""
+    out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, False)[0]
+    return out
+
+
 class _Peak(TorchDispatchMode):
     """The most bytes held at once by storages that came to be while it was on."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.held = self.peak = 0
         self.known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
