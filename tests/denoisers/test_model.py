@@ -16,9 +16,12 @@ from vdm_blocks.diffusion import (
     KarrasSchedule,
     LearnedSchedule,
     LinearBetaSchedule,
+    LogNormalLaw,
+    LowDiscrepancyTimes,
     NoiseSchedule,
     Prediction,
     RectifiedFlowSchedule,
+    SigmoidSchedule,
     V,
     ZeroTerminalSNRSchedule,
     expand_level,
@@ -172,3 +175,19 @@ def test_what_cannot_work_is_refused_before_it_costs_anything() -> None:
 def test_a_learned_schedule_is_part_of_the_denoiser() -> None:
     names = dict(ModelDenoiser(Linear(), LearnedSchedule(bins=4)).named_parameters())
     assert set(names) == {"network.weight", "schedule.logits"}
+
+
+def test_a_denoiser_is_made_and_run_without_memory() -> None:
+    """On the meta device, where reading a number raises: 12 GB of video, and no wait for any of it."""
+    with torch.device("meta"):
+        for schedule in (CosineSchedule(), SigmoidSchedule()):
+            denoiser = ModelDenoiser(Linear(), schedule, reuse_output=True)
+            z_t = torch.empty(1, 3, 1024, 1024, 1024)
+            for t in (torch.tensor(0.5, device="cpu"), torch.empty(1), torch.empty(1, 1024)):
+                with torch.no_grad():
+                    answer = denoiser(z_t, t, NOTHING)
+                assert answer.x0.shape == answer.eps.shape == z_t.shape
+        with pytest.raises(ValueError, match="cannot give x0"):
+            ModelDenoiser(Linear(), RectifiedFlowSchedule(), EPS)
+        drawn = LowDiscrepancyTimes(law=LogNormalLaw(schedule=CosineSchedule())).draw(4, seed=0, step=0)
+        assert drawn.device.type == "cpu"

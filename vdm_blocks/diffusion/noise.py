@@ -70,7 +70,7 @@ class KeyedNoise:
             )
         out = torch.empty(tuple(shape), device=device, dtype=dtype)
         direct = out.device.type == "cpu" and dtype == torch.float32
-        buffer = None if direct else torch.empty(tuple(shape[1:]), dtype=torch.float32)
+        buffer = None if direct else torch.empty(tuple(shape[1:]), dtype=torch.float32, device="cpu")
         for i, seed in enumerate(self.seeds):
             target = out[i] if buffer is None else buffer
             self._stream(seed, step).standard_normal(dtype=np.float32, out=target.numpy())

@@ -225,7 +225,7 @@ def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
             f"prediction={prediction!r} is none; give V, X0, EPS, FLOW, SCORE or EDM, values not names"
         )
     with torch.no_grad():
-        alpha, sigma = schedule.alpha_sigma(torch.ones((), dtype=torch.float64))
+        alpha, sigma = schedule.alpha_sigma(torch.ones((), dtype=torch.float64, device="cpu"))
         gain = float(prediction.x0_gain(alpha, sigma))
     if not gain < 1e6:
         raise ValueError(

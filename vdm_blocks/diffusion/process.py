@@ -37,7 +37,7 @@ def diffuse(x0: Tensor, eps: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tens
 
 def initial(noise: Tensor, schedule: NoiseSchedule) -> Tensor:
     """z_1 = sigma_1 noise: where sampling starts. Only variance-exploding schedules have a sigma_1 other than 1."""
-    _, sigma = schedule.alpha_sigma(torch.ones((), dtype=torch.float64))
+    _, sigma = schedule.alpha_sigma(torch.ones((), dtype=torch.float64, device="cpu"))
     return sigma * noise
 
 

@@ -105,7 +105,7 @@ class InterpolatedSchedule:
                 f"InterpolatedSchedule got resolution={self.resolution}, low={self.low}, high={self.high}; all are "
                 "sides in pixels and must be positive"
             )
-        t = torch.linspace(0, 1, 2049, dtype=torch.float64)
+        t = torch.linspace(0, 1, 2049, dtype=torch.float64, device="cpu")
         if not bool((self.logsnr(t).diff() < 0).all()):
             raise ValueError(
                 f"InterpolatedSchedule from low={self.low} to high={self.high} does not fall everywhere; bring the "
@@ -151,7 +151,7 @@ class ZeroTerminalSNRSchedule(VariancePreserving):
     logsnr_min: float = -20.0
 
     def __post_init__(self) -> None:
-        end = float(self.base.logsnr(torch.ones((), dtype=torch.float64)))
+        end = float(self.base.logsnr(torch.ones((), dtype=torch.float64, device="cpu")))
         if not -math.inf < self.logsnr_min < end:
             raise ValueError(
                 f"ZeroTerminalSNRSchedule got logsnr_min={self.logsnr_min}, but its base ends at {end:.4g}; it must be "
@@ -159,7 +159,7 @@ class ZeroTerminalSNRSchedule(VariancePreserving):
             )
 
     def _stretch(self) -> tuple[float, float, float, float]:
-        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
         first, last = self.base.logsnr(ends).detach().tolist()
         alpha_first, alpha_last, floor = (_sigmoid(x) ** 0.5 for x in (first, last, self.logsnr_min))
         rest_first = _sigmoid(-first) / (1 + alpha_first)

@@ -281,8 +281,8 @@ class SigmoidSchedule(VariancePreserving):
         return from_start, from_end
 
     def _ends(self) -> tuple[float, float, float]:
-        low = float(self._distance(torch.tensor(self.logsnr_max, dtype=torch.float64))[0])
-        high = float(self._distance(torch.tensor(self.logsnr_min, dtype=torch.float64))[1])
+        low = float(self._distance(torch.tensor(self.logsnr_max, dtype=torch.float64, device="cpu"))[0])
+        high = float(self._distance(torch.tensor(self.logsnr_min, dtype=torch.float64, device="cpu"))[1])
         return (self.end - self.start) / self.tau - low - high, low, high
 
     def logsnr(self, t: Tensor) -> Tensor:

@@ -86,7 +86,9 @@ class LogNormalLaw:
     def quantile(self, u: Tensor) -> Tensor:
         """The time at logsnr = -2 (mean + std ndtri(u))."""
         logsnr = -2 * (self.mean + self.std * torch.special.ndtri(u))
-        clean, noisy = self.schedule.logsnr(torch.tensor([0.0, 1.0], dtype=u.dtype)).detach().unbind()
+        clean, noisy = (
+            self.schedule.logsnr(torch.tensor([0.0, 1.0], dtype=u.dtype, device=u.device)).detach().unbind()
+        )
         return self.schedule.time(logsnr.clamp(noisy, clean)).clamp(0, 1)
 
 
@@ -129,7 +131,8 @@ class IndependentTimes:
         """`batch` independent times of `law`."""
         _check_share(batch, rank, world)
         generator = _generator("independent times", seed, step, rank)
-        return self.law.quantile(torch.rand(batch, generator=generator, dtype=torch.float64)).float()
+        u = torch.rand(batch, generator=generator, dtype=torch.float64, device="cpu")
+        return self.law.quantile(u).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +152,8 @@ class LowDiscrepancyTimes:
     def draw(self, batch: int, *, seed: int, step: int, rank: int = 0, world: int = 1) -> Tensor:
         """`batch` of the step's `batch * world` times."""
         _check_share(batch, rank, world)
-        common = torch.rand((), generator=_generator("offset", seed, step), dtype=torch.float64)
-        order = torch.randperm(batch, generator=_generator("order", seed, step, rank))
+        common = torch.rand((), generator=_generator("offset", seed, step), dtype=torch.float64, device="cpu")
+        order = torch.randperm(batch, generator=_generator("order", seed, step, rank), device="cpu")
         u = (common + (order * world + rank).double() / (batch * world)) % 1
         return self.law.quantile(u).float()
 

@@ -177,7 +177,9 @@ def variational_bound(
     if draws < 1:
         raise ValueError(f"variational_bound got draws={draws}; it needs at least 1")
     schedule, batch, size = denoiser.schedule, x0.shape[0], x0[0].numel()
-    first, last = schedule.logsnr(torch.tensor([0.0, 1.0], dtype=torch.float64)).detach().unbind()
+    first, last = (
+        schedule.logsnr(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")).detach().unbind()
+    )
     nats_to_bits = 1 / (size * math.log(2))
     prior = 0.5 * x0.flatten(1).square().sum(dim=1) * torch.exp(last).to(x0)
     diffusion = torch.zeros(batch, dtype=torch.float64, device=x0.device)
@@ -218,5 +220,7 @@ def _even_times(generator: NoiseSource, batch: int, draws: int) -> Tensor:
         return uniform.T
     device = None if generator is None else generator.device
     common = torch.rand((), generator=generator, dtype=torch.float64, device=device).cpu()
-    even = torch.arange(batch * draws, dtype=torch.float64).view(batch, draws).T / (batch * draws)
+    even = torch.arange(batch * draws, dtype=torch.float64, device="cpu").view(batch, draws).T / (
+        batch * draws
+    )
     return torch.remainder(common + even, 1)

@@ -124,7 +124,7 @@ def flow_log_likelihood(
                 divergence += trace.weight * (product * probe).flatten(1).sum(dim=1)
         return v.detach(), divergence
 
-    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
     first, last = torch.atan(torch.exp(-0.5 * schedule.logsnr(ends).detach())).unbind()
     z, gathered = torch.cos(first) * x0, torch.zeros(x0.shape[0], dtype=x0.dtype, device=x0.device)
     h = (last - first) / steps

@@ -81,11 +81,11 @@ def _inner(gamma_a: Tensor, step_a: Tensor, gamma_b: Tensor, step_b: Tensor) -> 
 
 def coefficients(snapshots: Sequence[Snapshot], decay: PowerDecay, step: int) -> Tensor:
     """The weights, of sum 1, with which the snapshots come nearest to the profile `decay` at `step`."""
-    gammas = torch.tensor([s.decay.gamma for s in snapshots], dtype=torch.float64)
-    steps = torch.tensor([float(s.step) for s in snapshots], dtype=torch.float64)
+    gammas = torch.tensor([s.decay.gamma for s in snapshots], dtype=torch.float64, device="cpu")
+    steps = torch.tensor([float(s.step) for s in snapshots], dtype=torch.float64, device="cpu")
     gamma, end = (
-        torch.tensor(decay.gamma, dtype=torch.float64),
-        torch.tensor(float(step), dtype=torch.float64),
+        torch.tensor(decay.gamma, dtype=torch.float64, device="cpu"),
+        torch.tensor(float(step), dtype=torch.float64, device="cpu"),
     )
     gram = _inner(gammas[:, None], steps[:, None], gammas, steps)
     wanted = _inner(gammas, steps, gamma, end)
@@ -125,7 +125,7 @@ def reconstruct(
     for name, example in snapshots[0].average.items():
         if not name.startswith("average."):
             newest = max((s for s in snapshots), key=lambda s: s.step)
-            out[name] = torch.tensor(step) if name == "step" else newest.average[name].clone()
+            out[name] = torch.tensor(step, device="cpu") if name == "step" else newest.average[name].clone()
             continue
         total = torch.zeros_like(example, dtype=torch.float64)
         for weight, snapshot in zip(weights, snapshots, strict=True):

@@ -33,8 +33,8 @@ class LearnedUncertainty(nn.Module):
                 f"LearnedUncertainty got features={features}; it needs at least 1, and 128 are plenty"
             )
         generator = torch.Generator().manual_seed(0)
-        self.register_buffer("frequencies", torch.randn(features, generator=generator))
-        self.register_buffer("phases", 2 * math.pi * torch.rand(features, generator=generator))
+        self.register_buffer("frequencies", torch.randn(features, generator=generator, device="cpu"))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(features, generator=generator, device="cpu"))
         self.linear = nn.Linear(features, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
