@@ -21,7 +21,7 @@ import torch
 from memory import keep_memory
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from sampling import SAMPLING, WEIGHTS, find_weights, stage_for
+from sampling import SAMPLING, WEIGHTS, find_weights, oscillating, stage_for
 from stages import PLANS, Plan
 from torch import Tensor
 
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         prompt=args.prompt,
         seed=args.seed,
         steps=args.steps,
+        guidance=args.guidance,
         weights={n: file_hash(f)[:16] for n, f in files.items()},
     )
     torch.set_num_threads(args.threads)
@@ -96,7 +97,8 @@ def sample_stage(
     """Runs one stage, writes its film and what a later run needs, and returns it as bytes (T, H, W, 3)."""
     began = time.monotonic()
     forget_peak()
-    stage = stage_for(plan, load_unet(weights), replace(SAMPLING[plan.name], steps=steps))
+    sampling = oscillating(plan) if args.guidance == "oscillate" else SAMPLING[plan.name]
+    stage = stage_for(plan, load_unet(weights), replace(sampling, steps=steps))
     bar = Bar(f"{plan.name} {plan.grid}", quiet=args.quiet)
     low = None if before is None else from_bytes(before)[None]
     video = stage.run(cond, low, seeds=[args.seed], on_step=bar)[0]
@@ -137,11 +139,14 @@ class Record:
                 ) from error
             shared = known["weights"].keys() & run["weights"].keys()
             same_weights = all(known["weights"][name] == run["weights"][name] for name in shared)
-            if any(known[key] != run[key] for key in ("prompt", "seed", "steps")) or not same_weights:
+            if (
+                any(known[key] != run[key] for key in ("prompt", "seed", "steps", "guidance"))
+                or not same_weights
+            ):
                 what = (
                     known["prompt"]
                     if known["prompt"] != run["prompt"]
-                    else "another seed, number of steps or weights"
+                    else "another seed, guidance, number of steps or weights"
                 )
                 raise ValueError(
                     f"{out} holds another run ({what!r}); choose another folder with --out, or delete it"
@@ -277,6 +282,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=int, default=len(PLANS), help="how many stages to run, 1 to 7")
     parser.add_argument("--steps", default="full", help="'full', or one number of steps for every stage")
+    parser.add_argument(
+        "--guidance",
+        choices=("constant", "oscillate"),
+        default="constant",
+        help="each stage's own scale, or (15, 1) in turn on the first three stages as in the paper",
+    )
     parser.add_argument("--out", default="", help="folder; by default out/ and the prompt's words")
     parser.add_argument("--weights", default=str(WEIGHTS), help="folder of the stages' weights")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
