@@ -10,7 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["channels_last", "check_video", "flatten_space", "fold_frames", "from_last", "to_last", "unfold_frames"]
+__all__ = [
+    "channels_last",
+    "check_video",
+    "flatten_space",
+    "fold_frames",
+    "from_last",
+    "to_last",
+    "unfold_frames",
+]
 
 
 def check_video(x: Tensor, channels: int | None = None) -> None:
