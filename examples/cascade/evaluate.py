@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,15 @@ from ledger import Ledger
 from material import HERE, Captions
 from results_page import page
 from safetensors import safe_open
-from sampling import SAMPLING, WEIGHTS, find_weights, stage_for
+from safetensors.torch import load_file
+from sampling import SAMPLING, WEIGHTS, find_weights
 from stages import BASE, PLANS
 
-from vdm_blocks.checkpoint import file_hash, load_unet, read_info
+from vdm_blocks.checkpoint import file_hash, read_info
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.sprites import SpritePack
-from vdm_blocks.types import Conditioning
+from vdm_blocks.video.pixels import from_bytes
 from vdm_blocks.video.sheet import contact_sheet
 
 JUDGE = HERE / "judge" / "judge.safetensors"
@@ -88,18 +88,13 @@ def measure_base(
     """Samples and reads the base's videos, and draws the first of them."""
     pack, held_out = SpritePack.load(HERE / "sprites"), HeldOut.load(HERE / "heldout.json")
     made = evaluate_base.prompts(pack, held_out, args.prompts)
-    base = base_run(args, weights)
-    fresh = bool(ledger.missing(base.keys(made)))
-    evaluate_base.measure(base, pack, captions, made, ledger, batch=args.batch, quiet=args.quiet)
-    picture = out / PICTURE
-    if fresh or not picture.exists():
-        stage = stage_for(BASE, load_unet(base.weights), replace(SAMPLING[BASE.name], steps=base.steps))
-        first = made[:8]
-        text, mask = captions([prompt.text for prompt in first])
-        seeds = [evaluate_base.seed_of(prompt, base.seeds[0]) for prompt in first]
-        videos = stage.run(Conditioning(text=text, text_mask=mask), seeds=seeds)
-        labels = [f"{prompt.text} ({prompt.split})" for prompt in first]
-        contact_sheet(picture, list(videos), labels, frames=8, cell_height=72)
+    base, folder = base_run(args, weights), Path(args.ledger).parent / "videos"
+    evaluate_base.sample(base, captions, made, folder, batch=args.batch, quiet=args.quiet)
+    evaluate_base.read(base, pack, made, folder, ledger, quiet=args.quiet)
+    first = list(base.videos(made).items())[:8]
+    videos = [from_bytes(load_file(evaluate_base.kept(folder, key))["frames"]) for key, _ in first]
+    labels = [f"{prompt.text} ({prompt.split})" for _, (prompt, _) in first]
+    contact_sheet(out / PICTURE, videos, labels, frames=8, cell_height=72)
 
 
 def base_run(args: argparse.Namespace, weights: Path) -> evaluate_base.BaseRun:

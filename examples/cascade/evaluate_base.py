@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,20 +11,23 @@ import torch
 from judge import ATTRIBUTES, NONE, Judge, truth
 from ledger import Ledger, Progress, Row
 from material import Captions
+from safetensors.torch import load_file
 from sampling import SAMPLING, find_weights, stage_for
 from stages import BASE
 
-from vdm_blocks.checkpoint import file_hash, load_unet
+from vdm_blocks.checkpoint import file_hash, load_unet, save_tensors
 from vdm_blocks.data.captions import caption
 from vdm_blocks.data.raster import Raster
 from vdm_blocks.data.render import render_sprites
 from vdm_blocks.data.scenes import HeldOut, SpriteScene, draw_scene
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.types import Conditioning
+from vdm_blocks.video.pixels import from_bytes, to_bytes
 
 STREAM = 500_001
 """Scenes that neither the cascade nor the judge was trained on."""
 SPLITS = ("seen", "held out")
+RASTER = Raster(frames=BASE.grid.frames, height=BASE.grid.height, width=BASE.grid.width, fps=BASE.grid.fps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +79,18 @@ class BaseRun:
 
     @property
     def settings(self) -> str:
-        """All that a measurement depends on besides prompt and seed."""
-        sampling = replace(SAMPLING[BASE.name], steps=self.steps)
-        return f"base {file_hash(self.weights)[:12]} {file_hash(self.judge)[:12]} {sampling}"
+        """All that a video depends on besides prompt and seed."""
+        return f"base {file_hash(self.weights)[:12]} {replace(SAMPLING[BASE.name], steps=self.steps)}"
 
-    def keys(self, made: Sequence[Prompt]) -> dict[str, tuple[Prompt, int]]:
-        """What is to be measured, by key."""
+    def videos(self, made: Sequence[Prompt]) -> dict[str, tuple[Prompt, int]]:
+        """The videos that are wanted, by key."""
         settings = self.settings
         return {f"{settings} {p.split} {p.index} {seed}": (p, seed) for seed in self.seeds for p in made}
+
+    def keys(self, made: Sequence[Prompt]) -> list[str]:
+        """The keys of what the judge reads from those videos, in their order."""
+        judge = file_hash(self.judge)[:12]
+        return [f"{key} {judge}" for key in self.videos(made)]
 
 
 def base_run(folder: Path, judge: Path, *, steps: int | None, count: int, seeds: Sequence[int]) -> BaseRun:
@@ -97,38 +105,51 @@ def base_run(folder: Path, judge: Path, *, steps: int | None, count: int, seeds:
     )
 
 
-def measure(
-    run: BaseRun,
-    pack: SpritePack,
-    captions: Captions,
-    made: Sequence[Prompt],
-    ledger: Ledger,
-    *,
-    batch: int,
-    quiet: bool,
+def sample(
+    run: BaseRun, captions: Captions, made: Sequence[Prompt], folder: Path, *, batch: int, quiet: bool
 ) -> None:
-    """Samples what the ledger has not got, a few prompts at a time, and lets the judge read it."""
-    keys = run.keys(made)
-    todo = ledger.missing(keys)
+    """Makes the videos that are not in `folder` yet, a few prompts at a time."""
+    videos = run.videos(made)
+    todo = [key for key in videos if not kept(folder, key).exists()]
     if not todo:
         return
+    folder.mkdir(parents=True, exist_ok=True)
     stage = stage_for(BASE, load_unet(run.weights), replace(SAMPLING[BASE.name], steps=run.steps))
-    judge = Judge.load(run.judge)
-    raster = Raster(
-        frames=BASE.grid.frames, height=BASE.grid.height, width=BASE.grid.width, fps=BASE.grid.fps
-    )
     progress = Progress("base: videos", len(todo), quiet=quiet)
     for start in range(0, len(todo), batch):
-        part = [(key, *keys[key]) for key in todo[start : start + batch]]
-        text, mask = captions([prompt.text for _, prompt, _ in part])
-        seeds = [seed_of(prompt, seed) for _, prompt, seed in part]
-        videos = stage.run(Conditioning(text=text, text_mask=mask), seeds=seeds)
-        renders = torch.stack([render_sprites(pack, prompt.scene, raster) for _, prompt, _ in part])
-        read = zip(judge.read(videos), judge.read(renders), strict=True)
-        for (key, prompt, seed), (video, render) in zip(part, read, strict=True):
-            row: Row = {"split": prompt.split, "index": prompt.index, "seed": seed, "prompt": prompt.text}
-            ledger.add(key, {**row, "named": prompt.named, "video": video, "render": render})
+        part = todo[start : start + batch]
+        text, mask = captions([videos[key][0].text for key in part])
+        seeds = [seed_of(*videos[key]) for key in part]
+        for key, video in zip(
+            part, stage.run(Conditioning(text=text, text_mask=mask), seeds=seeds), strict=True
+        ):
+            save_tensors(kept(folder, key), {"frames": to_bytes(video)}, {"key": key})
         progress(len(part))
+
+
+def kept(folder: Path, key: str) -> Path:
+    """Where a video is kept."""
+    return folder / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.safetensors"
+
+
+def read(
+    run: BaseRun, pack: SpritePack, made: Sequence[Prompt], folder: Path, ledger: Ledger, *, quiet: bool
+) -> None:
+    """Lets the judge read every video that it has not read yet, and the render of the same scene."""
+    todo = set(ledger.missing(run.keys(made)))
+    if not todo:
+        return
+    judge = Judge.load(run.judge)
+    progress = Progress("base: readings", len(todo), quiet=quiet)
+    for key, (video_key, (prompt, seed)) in zip(run.keys(made), run.videos(made).items(), strict=True):
+        if key not in todo:
+            continue
+        video = from_bytes(load_file(kept(folder, video_key))["frames"])
+        render = render_sprites(pack, prompt.scene, RASTER)
+        seen, true = judge.read(torch.stack([video, render]))
+        row: Row = {"split": prompt.split, "index": prompt.index, "seed": seed, "prompt": prompt.text}
+        ledger.add(key, {**row, "named": prompt.named, "video": seen, "render": true})
+        progress()
 
 
 def seed_of(prompt: Prompt, seed: int) -> int:

@@ -67,6 +67,26 @@ def test_prompts_are_half_held_out_and_name_what_is_true(pack: SpritePack) -> No
     assert len(seeds) == 40
 
 
+def test_another_judge_reads_the_same_videos(pack: SpritePack, tmp_path: Path) -> None:
+    made = evaluate_base.prompts(pack, HeldOut.load(CASCADE / "heldout.json"), 4)
+    for name in ("model", "retrained", "judge", "other"):
+        (tmp_path / name).write_text(name)
+
+    def run(weights: str, judge: str, steps: int = 8) -> evaluate_base.BaseRun:
+        return evaluate_base.BaseRun(
+            weights=tmp_path / weights, judge=tmp_path / judge, steps=steps, count=4, seeds=(0, 1)
+        )
+
+    first, again = run("model", "judge"), run("model", "other")
+    assert len(first.videos(made)) == len(set(first.keys(made))) == 8
+    assert first.videos(made) == again.videos(made)
+    assert not set(first.keys(made)) & set(again.keys(made))
+    for other in (run("retrained", "judge"), run("model", "judge", steps=9)):
+        assert not set(first.videos(made)) & set(other.videos(made))
+    files = {evaluate_base.kept(tmp_path, key) for key in first.videos(made)}
+    assert len(files) == 8
+
+
 def reading(thing: str, motion: str) -> Row:
     return {"object": thing, "motion": motion, "color": "red"}
 
