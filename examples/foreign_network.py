@@ -6,6 +6,8 @@ an extra class for "none". Three lines in `Adapter` say all that.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +17,13 @@ from vdm_blocks import (
     ClassifierFreeGuidance,
     Conditioning,
     CosineSchedule,
+    Denoiser,
     DPMSolverPP2M,
     DynamicThreshold,
     KeyedNoise,
     ModelDenoiser,
     Oscillating,
+    StepRule,
     sample,
     uniform_times,
 )
@@ -66,12 +70,13 @@ def main() -> None:
     z = noise.normal((4, *SHAPE), step="start")
     guided = ClassifierFreeGuidance(denoiser, scale=6.0)
     oscillating = ClassifierFreeGuidance(denoiser, scale=Oscillating(high=15.0, low=1.0, times=times))
-    for name, wrapped, rule in (
+    runs: tuple[tuple[str, Denoiser, StepRule[Any]], ...] = (
         ("as it is", denoiser, DDIM()),
         ("guided at 6", guided, DDIM()),
         ("guided and thresholded", DynamicThreshold(guided), DPMSolverPP2M()),
         ("oscillating and thresholded", DynamicThreshold(oscillating), DPMSolverPP2M()),
-    ):
+    )
+    for name, wrapped, rule in runs:
         x = sample(wrapped, rule, times, z, cond, generator=noise)
         means = ["{:+.2f} {:+.2f} {:+.2f}".format(*clip.mean(dim=(1, 2, 3)).tolist()) for clip in x[:2]]
         print(f"{name:28} red: {means[0]}   blue: {means[1]}   largest |x|: {float(x.abs().max()):.2f}")

@@ -49,8 +49,7 @@ def bound(schedule: NoiseSchedule, generator: torch.Generator) -> tuple[float, f
 
 def main() -> None:
     generator = torch.Generator().manual_seed(0)
-    ends = {"logsnr_min": -10.0, "logsnr_max": 10.0}
-    learned = LearnedSchedule(**ends)
+    learned = LearnedSchedule(logsnr_min=-10.0, logsnr_max=10.0)
     optimizer = torch.optim.Adam(learned.parameters(), lr=0.05)
     times = IndependentTimes()
     for step in range(400):
@@ -59,7 +58,10 @@ def main() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for name, schedule in (("straight line", LinearLogSNRSchedule(**ends)), ("learned", learned)):
+    for name, schedule in (
+        ("straight line", LinearLogSNRSchedule(logsnr_min=-10.0, logsnr_max=10.0)),
+        ("learned", learned),
+    ):
         mean, error, deviation = bound(schedule, generator)
         print(
             f"{name:14} diffusion loss {mean:7.3f} +- {error:.3f} nats, deviation of one estimate {deviation:7.2f}"

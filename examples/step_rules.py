@@ -6,6 +6,8 @@ by the mixture they draw: each clip's share, and the spread around it, which sho
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from vdm_blocks import (
     KeyedNoise,
     LangevinCorrector,
     Restart,
+    StepRule,
     UniPC,
     sample,
     uniform_times,
@@ -61,8 +64,14 @@ def main() -> None:
     z = noise.normal((SAMPLES, *SHAPE), step="start")
     fine = sample(Clips(means), Heun(), uniform_times(256), z, Conditioning())
     print(f"{'rule':44}{'steps':>6}{'evals':>7}{'rms to flow':>13}{'share off':>11}{'spread':>8}")
-    flow = [DDIM(), DPMSolverPP2M(), UniPC(order=2), UniPC(order=3), Heun()]
-    noisy = [DDIM(eta=1.0), Ancestral(), DPMSolverPP2M(eta=1.0), EDMChurn(churn=8.0), DistilledStochastic()]
+    flow: list[StepRule[Any]] = [DDIM(), DPMSolverPP2M(), UniPC(order=2), UniPC(order=3), Heun()]
+    noisy: list[StepRule[Any]] = [
+        DDIM(eta=1.0),
+        Ancestral(),
+        DPMSolverPP2M(eta=1.0),
+        EDMChurn(churn=8.0),
+        DistilledStochastic(),
+    ]
     noisy += [LangevinCorrector(rule=Ancestral()), Restart(noisy_logsnr=-2.0, clean_logsnr=1.0)]
     for rule in [*flow, *noisy]:
         for steps in (8, 32):

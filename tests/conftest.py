@@ -15,4 +15,6 @@ def _same_torch() -> Iterator[None]:
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     yield
     assert torch.get_default_dtype() == dtype, "a test changed the default dtype"
-    assert torch.are_deterministic_algorithms_enabled() == deterministic, "a test changed the determinism switch"
+    assert torch.are_deterministic_algorithms_enabled() == deterministic, (
+        "a test changed the determinism switch"
+    )
