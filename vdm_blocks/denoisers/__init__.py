@@ -10,6 +10,7 @@ from vdm_blocks.denoisers.projected import ProjectedGuidance
 from vdm_blocks.denoisers.quantile import magnitude_quantile
 from vdm_blocks.denoisers.reconstruction import ReconstructionGuidance, Replacement
 from vdm_blocks.denoisers.rescaled import RescaledGuidance
+from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.denoisers.scales import (
     Constant,
     Interval,
@@ -39,6 +40,7 @@ __all__ = [
     "ReconstructionGuidance",
     "Replacement",
     "RescaledGuidance",
+    "ResidualNetwork",
     "Scale",
     "StaticThreshold",
     "ThresholdPer",

@@ -12,6 +12,7 @@ from vdm_blocks.training.likelihood import (
 )
 from vdm_blocks.training.loss import DiffusionLoss, MultiscaleDiffusionLoss
 from vdm_blocks.training.posthoc_ema import PowerDecay, Snapshot, reconstruct
+from vdm_blocks.training.state import TrainingState
 from vdm_blocks.training.uncertainty import LearnedUncertainty
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "PowerDecay",
     "Snapshot",
     "Trace",
+    "TrainingState",
     "WarmedDecay",
     "bits_per_dimension",
     "dequantize",
