@@ -90,11 +90,12 @@ def test_a_judge_refuses_another_grid(pack: SpritePack) -> None:
 def test_the_shipped_judge_reads_renders(pack: SpritePack) -> None:
     judge = Judge.load(SHIPPED)
     right = dict.fromkeys(ATTRIBUTES, 0)
-    for index in range(24):
+    for index in range(48):
         sample = SpriteClips(pack=pack).sample(4321, index, train_judge.RASTER)
         (scene,) = sample.scenes
         assert isinstance(scene, SpriteScene)
         read = judge.read(sample.video[None])[0]
         for name, true in truth(scene).items():
             right[name] += read[name] == true
-    assert min(right.values()) >= 12, right  # half of 24; chance is 1 to 3
+    # It reads objects at 0.61, so 16 of 48 is four standard errors below; chance is 1 to 6.
+    assert min(right.values()) >= 16, right

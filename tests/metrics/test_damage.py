@@ -92,5 +92,6 @@ def test_dynamic_degree_tells_a_frozen_video_and_nothing_else_here() -> None:
 
 
 def test_what_the_warping_error_does_not_see() -> None:
-    """A blurred clip is as steady as a sharp one: read it beside a measure of fidelity."""
-    assert measured(blurred)["warping"][2] < 1e-4
+    """A strong blur moves it less than a tenth of what mild damage to time does: read it beside a fidelity."""
+    mild = min(measured(other)["warping"][1] for other in (noisy, trembling, frozen, shuffled))
+    assert measured(blurred)["warping"][2] < mild / 10
