@@ -57,8 +57,8 @@ class Variant:
 
 VARIANTS = (
     Variant(name="sample"),
-    Variant(name="sample, SNR 100", snr=100.0),
-    Variant(name="one step, SNR 100", steps=1, snr=100.0),
+    Variant(name="sample, SNR 5", snr=5.0),
+    Variant(name="one step, SNR 10⁶", steps=1, snr=1e6),
 )
 
 

@@ -108,8 +108,9 @@ def _stages(stages: Row | None) -> list[str]:
         "(window 11, σ 1.5);",
         "a temporal stage is scored on the frames that it adds. The baseline is the best of nearest, bilinear and",
         "bicubic, or of repeating and blending frames, chosen per row. *Sample* is the stage as the demo runs it, its",
-        "condition noised to its own SNR; *SNR 100* hardly noises it; *one step* is the network's mean estimate from",
-        "pure noise. A sample must invent detail, and invented detail costs PSNR even where it looks right; the mean",
+        "condition noised to its own SNR; *SNR 5* noises it to the paper's figure, as a power ratio; *one step* is the",
+        "network's mean estimate from pure noise. A sample must invent detail, and invented detail costs PSNR even",
+        "where it looks right; the mean",
         "estimate shows what the network knows.",
         "",
     ]

@@ -150,7 +150,7 @@ def test_every_stage_has_a_view_that_divides() -> None:
 
 def stage_row(own: float, best: float) -> Row:
     values = {"baseline bilinear": 20.0, "baseline nearest": 19.0}
-    values |= {variant.name: own for variant in evaluate_stages.VARIANTS} | {"one step, SNR 100": best}
+    values |= {variant.name: own for variant in evaluate_stages.VARIANTS} | {"one step, SNR 10⁶": best}
     return values
 
 
@@ -175,7 +175,7 @@ def results() -> dict[str, Any]:
 def test_gains_are_paired_and_against_the_best_baseline() -> None:
     row = results()["stages"]["table"][0]
     assert (row["baseline"], row["baseline mean"], row["clips"]) == ("bilinear", 20.0, 3)
-    best = row["variants"]["one step, SNR 100"]
+    best = row["variants"]["one step, SNR 10⁶"]
     assert best["gain"] == pytest.approx(5.1)
     assert best["gain error"] == pytest.approx(0.1 / math.sqrt(3))
 
@@ -183,7 +183,7 @@ def test_gains_are_paired_and_against_the_best_baseline() -> None:
 def test_the_page_says_where_a_stage_loses() -> None:
     text = page(results())
     assert "Not measured yet." in text  # the base
-    assert "beats it in PSNR on sprites only as *one step, SNR 100*" in text
+    assert "beats it in PSNR on sprites only as *one step, SNR 10⁶*" in text
     assert "**4-ssr** does **not** beat it in PSNR on sprites" in text
     assert json.loads(json.dumps(results())) == results()
 
