@@ -289,7 +289,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--smoke", action="store_true", help="a few steps of every stage, to see that all works"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.smoke and args.weights == str(HERE / "weights"):
+        args.weights = str(Path(args.out) / "smoke-weights")  # never over the shipped ones
+    return args
 
 
 if __name__ == "__main__":
