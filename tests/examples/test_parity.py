@@ -1,0 +1,73 @@
+"""The parity table's own parts: the exact answers, the verdict and the refusals; diffusers is not needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "parity.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_of_parity", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_flow_reaches_the_data_from_any_level(benchmark: ModuleType) -> None:
+    data = benchmark.example()
+    for alpha in (0.01, 0.6, 0.99):
+        a = torch.tensor(alpha, dtype=torch.float64)
+        moved = data.flow(data.start(a, (1 - a**2).sqrt()), a, (1 - a**2).sqrt())
+        assert data.distance(moved) < 0.02
+        assert data.distance(moved + 0.1) > 0.09
+
+
+def test_the_denoiser_is_the_slope_of_the_flow(benchmark: ModuleType) -> None:
+    """dz/dsigma = (z - x0) / sigma at alpha = 1, by a central difference of the map back from the clean video."""
+    data = benchmark.example()
+    one, sigma, h = torch.ones(()).double(), torch.tensor(0.7).double(), 1e-4
+    x = data.mean + 0.3
+
+    def level(s: torch.Tensor) -> torch.Tensor:
+        z: torch.Tensor = data.mean + (x - data.mean) * (data.std**2 + s**2).sqrt() / data.std
+        return z
+
+    torch.testing.assert_close(data.flow(level(sigma), one, sigma), x)
+    slope = (level(sigma + h) - level(sigma - h)) / (2 * h)
+    expected = (level(sigma) - data.denoise(level(sigma), one, sigma)) / sigma
+    torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("difference", "theirs", "verdict"), [(1e-6, 0.5, "equal"), (0.1, 0.5, "ours"), (0.1, 0.1, "theirs")]
+)
+def test_the_verdict(benchmark: ModuleType, difference: float, theirs: float, verdict: str) -> None:
+    row = benchmark.Row(rule="x", difference=difference, wide=None, theirs=theirs, ours=0.2, why="because")
+    assert row.nearer == verdict
+    assert f"| {verdict} | because |" in benchmark.table([row])
+
+
+def test_a_missing_k_diffusion_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no file; give a clone's"):
+        benchmark.load_k_diffusion(tmp_path / "sampling.py")
+
+
+def test_a_missing_diffusers_is_refused(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["parity.py"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "diffusers is not installed here" in capsys.readouterr().err
