@@ -52,8 +52,12 @@ class ConditioningAugmentation:
 
     def at_snr(self, video: Tensor, snr: float, *, generator: NoiseSource = None) -> tuple[Tensor, Tensor]:
         """`video` noised to a fixed signal-to-noise ratio alpha^2 / sigma^2, for sampling."""
-        if not snr > 0:
-            raise ValueError(f"snr must be positive; got {snr}. Imagen Video uses 3 or 5")
+        ends = self.schedule.logsnr(torch.tensor([1.0, 0.0], dtype=torch.float64)).exp().tolist()
+        if not ends[0] <= snr <= ends[1]:
+            raise ValueError(
+                f"snr must be positive and within the schedule, {ends[0]:.3g} to {ends[1]:.3g}; got {snr}. "
+                "Imagen Video uses 3 or 5"
+            )
         t = self.schedule.time(torch.full((video.shape[0],), math.log(snr), dtype=torch.float64))
         return self.at_time(video, t.to(video.device, torch.float32), generator=generator)
 
