@@ -10,7 +10,7 @@ from stages import Phase, Plan
 from torch import Tensor
 
 from vdm_blocks.conditioning.text import TextEncoder
-from vdm_blocks.conditioning.upsample import repeat_frames, upsample_space
+from vdm_blocks.conditioning.upsample import blend_frames, upsample_bicubic
 from vdm_blocks.data.clips import FolderClips
 from vdm_blocks.data.sample import Batch, Source
 from vdm_blocks.data.scenes import HeldOut
@@ -65,9 +65,9 @@ def lower(video: Tensor, frames: int, side: int, images: bool) -> Tensor:
 
 
 def raise_(low: Tensor, plan: Plan, shape: Sequence[int]) -> Tensor:
-    """A low-resolution video on the grid of `plan`: upsampled in space, its frames repeated in time."""
-    video = upsample_space(low, shape[-2], shape[-1])
-    return repeat_frames(video, shape[-3]) if plan.unet.cond_channels == 4 else video
+    """A low-resolution video on the grid of `plan`: upsampled in space, its frames blended in time."""
+    video = upsample_bicubic(low, shape[-2], shape[-1])
+    return blend_frames(video, shape[-3]) if plan.unet.cond_channels == 4 else video
 
 
 class Captions:

@@ -9,10 +9,10 @@ import torch
 from stages import PLANS, Plan
 from torch import Tensor, nn
 
-from vdm_blocks.cascade import Grid, Stage, raise_space
+from vdm_blocks.cascade import Grid, Stage
 from vdm_blocks.checkpoint import load_unet, read_info
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
-from vdm_blocks.conditioning.upsample import repeat_frames
+from vdm_blocks.conditioning.upsample import blend_frames, upsample_bicubic
 from vdm_blocks.denoisers import (
     ClassifierFreeGuidance,
     DynamicThreshold,
@@ -100,8 +100,13 @@ class Bfloat16(nn.Module):
 
 
 def raise_time(video: Tensor, grid: Grid) -> Tensor:
-    """Frames repeated, with the mask of the known ones."""
-    return repeat_frames(video, grid.frames)
+    """Frames blended, with the mask of the known ones."""
+    return blend_frames(video, grid.frames)
+
+
+def raise_space(video: Tensor, grid: Grid) -> Tensor:
+    """Bicubic."""
+    return upsample_bicubic(video, grid.height, grid.width)
 
 
 def find_weights(plan: Plan, folder: Path = WEIGHTS) -> Path:
@@ -118,11 +123,11 @@ def find_weights(plan: Plan, folder: Path = WEIGHTS) -> Path:
     return path
 
 
-def denoiser_for(network: VideoUNet, sampling: Sampling) -> Denoiser:
+def denoiser_for(plan: Plan, network: VideoUNet, sampling: Sampling) -> Denoiser:
     """A stage's denoiser: the network, tiled if it must be, in bfloat16, guided and thresholded."""
     run: nn.Module = Bfloat16(network)
     if network.spec.cond_channels:
-        run = ResidualNetwork(run)
+        run = ResidualNetwork(run, detail_std=plan.detail)
     if sampling.tile is not None:
         margin = network.receptive_field()
         if margin is None:
@@ -151,12 +156,13 @@ def stage_for(plan: Plan, network: VideoUNet, sampling: Sampling | None = None) 
     return Stage(
         name=plan.name,
         grid=plan.grid,
-        denoiser=denoiser_for(network, sampling),
+        denoiser=denoiser_for(plan, network, sampling),
         step=sampling.rule,
         times=uniform_times(sampling.steps),
         augmentation=ConditioningAugmentation() if plan.unet.cond_channels else None,
         snr=plan.snr,
         raise_=raise_time if plan.unet.cond_channels == 4 else raise_space,
+        noise=plan.noise,
         dtype=sampling.dtype,
     )
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from vdm_blocks.cascade.grid import Grid
+from vdm_blocks.diffusion import IndependentNoise, MixedNoise, VideoNoise
 from vdm_blocks.models import (
     LevelSpec,
     SpatialAttentionSpec,
@@ -54,13 +55,21 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One stage: its grid, its network, its training and the SNR at which it trusts the stage before."""
+    """One stage: its grid, its network, its training and how it takes the stage before.
+
+    Attributes:
+        noise: what the noise of a clip's frames has in common, in training and in sampling.
+        snr: the signal-to-noise ratio at which it takes the stage before.
+        detail: how much the upsampled video of the stage before lacks, as a standard deviation at each pixel.
+    """
 
     name: str
     grid: Grid
     unet: UNetSpec
     training: Training
-    snr: float = 5.0
+    noise: VideoNoise = IndependentNoise()  # noqa: RUF009 - frozen
+    snr: float = math.exp(5)
+    detail: float = 0.06
 
 
 def level(
@@ -86,6 +95,7 @@ ATTENTION = TemporalAttentionSpec(heads=4)
 
 BASE = Plan(
     name="1-base",
+    noise=MixedNoise(a=1.0),
     grid=Grid(frames=16, height=24, width=40, fps=3),
     unet=UNetSpec(
         levels=(
@@ -98,21 +108,9 @@ BASE = Plan(
     training=Training(
         frames=16,
         crop=None,
-        phases=(
-            Phase(steps=2500, batch=5, images=1.0),
-            Phase(steps=1000, batch=6, clips=0.55, images=0.2, ray_clips=0.18, ray_images=0.07),
-            Phase(steps=1500, batch=6, clips=0.42, images=0.45, ray_clips=0.09, ray_images=0.04),
-        ),
+        phases=(Phase(steps=4600, batch=5, clips=0.55, images=0.25, ray_clips=0.14, ray_images=0.06),),
     ),
 )
-
-
-CLEAN = math.exp(8)
-"""The SNR at which the upper stages take their condition, a log-SNR of 8.
-
-The paper's fixed "SNR of 3 or 5", even read as a log-SNR, leaves its grain in the films of stages that were trained for
-minutes; docs/design.md has what was measured.
-"""
 
 
 def upsampler(
@@ -126,7 +124,6 @@ def upsampler(
     crop: tuple[int, int] | None,
     steps: int,
     batch: int,
-    snr: float = CLEAN,
 ) -> Plan:
     """A super-resolution stage: in time, whose condition has a mask of the known frames, or in space."""
     return Plan(
@@ -140,7 +137,6 @@ def upsampler(
             crop=crop,
             phases=(Phase(steps=steps, batch=batch, clips=0.45, images=0.1, ray_clips=0.35, ray_images=0.1),),
         ),
-        snr=snr,
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from material import Captions, lower, raise_, stream, text_of, unpack
 from memory import keep_memory
+from muon import Muon
 from peek import peek
 from stages import PLANS, Phase, Plan, Training
 from torch import Tensor
@@ -65,10 +66,10 @@ class Run:
         self.device = torch.device(args.device)
         self.network = first_network(plan, args).to(self.device)
         self.network.checkpoint_levels(*(range(len(plan.unet.levels)) if args.checkpointing else ()))
-        self.residual = None if before is None else ResidualNetwork(self.network)
+        self.residual = None if before is None else ResidualNetwork(self.network, detail_std=plan.detail)
         self.denoiser = ModelDenoiser(self.network if self.residual is None else self.residual)
         self.factors = plan.grid.over(before.grid) if before is not None else (1, 1)
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=plan.training.rate, betas=(0.9, 0.99))
+        optimizer = Muon(self.network.parameters(), lr=plan.training.rate)
         self.state = TrainingState(
             self.network, EMA(self.network, WarmedDecay(decay=plan.training.average)), optimizer
         )
@@ -153,8 +154,9 @@ class Run:
                 cond, video=torch.cat([p[0] for p in parts]), aug_logsnr=torch.cat([p[1] for p in parts])
             )
         video, cond = video.to(self.device), cond.drop_text(keep).to(self.device)
+        loss_of = DiffusionLoss(noise=self.plan.noise)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
-            losses = DiffusionLoss()(self.denoiser, video, t.to(self.device), cond, generator=noise)
+            losses = loss_of(self.denoiser, video, t.to(self.device), cond, generator=noise)
         if self.residual is not None:
             losses = losses * self.residual.precision(self.denoiser.schedule.logsnr(t), cond).to(losses)
         loss = losses.mean()
@@ -169,8 +171,11 @@ class Run:
     def augmented(
         self, low: Tensor, shape: torch.Size, u: Tensor, noise: KeyedNoise
     ) -> tuple[Tensor, Tensor]:
-        """One sample's condition on the stage's grid, noised at the random level that `u` stands for."""
-        noisy, logsnr = ConditioningAugmentation(longest=0.5).random(low, u, generator=noise)
+        """One sample's condition on the stage's grid, noised at the random level that `u` stands for.
+
+        Down to an SNR of 2.7; the square puts four tenths of the samples above the log-SNR of 5 used in sampling.
+        """
+        noisy, logsnr = ConditioningAugmentation(longest=0.35).random(low, u.square(), generator=noise)
         return raise_(noisy, self.plan, shape), logsnr
 
     def rate(self, step: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
-from vdm_blocks.conditioning.upsample import repeat_frames, upsample_space
+from vdm_blocks.conditioning.upsample import blend_frames, repeat_frames, upsample_bicubic, upsample_space
 from vdm_blocks.diffusion.noise import KeyedNoise
 
 
@@ -30,10 +30,39 @@ def test_frames_repeat_and_the_mask_says_which_are_known() -> None:
     assert bool((repeat_frames(video, 4)[:, 3] == 1).all())
 
 
+def keys(d: torch.Tensor, a: float = -0.75) -> torch.Tensor:
+    """Keys's cubic kernel at distances d."""
+    d = d.abs()
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+    return torch.where(d <= 1, near, torch.where(d < 2, far, 0.0))
+
+
+def test_bicubic_is_the_cubic_kernel() -> None:
+    point = torch.zeros(1, 1, 2, 9, 9)
+    point[..., 4, 4] = 1
+    d = (torch.arange(18.0) + 0.5) / 2 - 0.5 - 4
+    torch.testing.assert_close(upsample_bicubic(point, 18, 18)[0, 0, 1], keys(d)[:, None] * keys(d))
+    torch.testing.assert_close(upsample_bicubic(torch.ones(1, 3, 2, 4, 6), 8, 12), torch.ones(1, 3, 2, 8, 12))
+
+
+def test_blending_is_exact_on_steady_change_and_keeps_the_known_frames() -> None:
+    steady = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)
+    out = blend_frames(steady, 12)
+    expected = torch.cat([torch.arange(10.0) / 3, torch.full((2,), 3.0)])
+    torch.testing.assert_close(out[0, 0, :, 1, 1], expected)
+    video = torch.randn(2, 3, 4, 2, 2)
+    blended, repeated = blend_frames(video, 8), repeat_frames(video, 8)
+    assert torch.equal(blended[:, 3:], repeated[:, 3:])
+    assert torch.equal(blended[:, :, ::2], repeated[:, :, ::2])
+
+
 def test_sizes_that_do_not_divide_are_refused() -> None:
     video = torch.zeros(1, 3, 4, 6, 6)
     with pytest.raises(ValueError, match="not a whole multiple of 4"):
         repeat_frames(video, 6)
+    with pytest.raises(ValueError, match="not a whole multiple of 4"):
+        blend_frames(video, 6)
     with pytest.raises(ValueError, match="9x12 is not a whole multiple"):
         upsample_space(video, 9, 12)
 

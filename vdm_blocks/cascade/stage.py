@@ -13,6 +13,7 @@ from vdm_blocks.cascade.grid import Grid
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.upsample import upsample_space
 from vdm_blocks.diffusion.noise import KeyedNoise
+from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.sampling.loop import StepInfo, sample
 from vdm_blocks.sampling.rule import StepRule
 from vdm_blocks.types import Conditioning, Denoiser
@@ -41,6 +42,7 @@ class Stage:
         augmentation: noises the video of the stage before; None for the first stage.
         snr: signal-to-noise ratio of that noise, as a power ratio; the paper uses 3 or 5.
         raise_: brings that video onto `grid`.
+        noise: what the frames' noise has in common, as in training.
         channels: of the video.
         dtype: of the noisy video; float16 halves the memory of a large grid.
     """
@@ -53,6 +55,7 @@ class Stage:
     augmentation: ConditioningAugmentation | None = None
     snr: float = 5.0
     raise_: Raise = raise_space
+    noise: VideoNoise = IndependentNoise()  # noqa: RUF009 - frozen
     channels: int = 3
     dtype: torch.dtype = torch.float32
 
@@ -102,7 +105,14 @@ class Stage:
             cond = replace(cond, video=raised.to(self.dtype), aug_logsnr=logsnr)
             del noisy, raised
         shape = (len(seeds), self.channels, *self.grid.shape)
-        noise = keyed.normal(shape, step="start", device=device, dtype=self.dtype)
+        noise = self.noise.draw(keyed, shape, step="start", device=device, dtype=self.dtype)
         return sample(
-            self.denoiser, self.step, self.times, noise, cond, generator=keyed, on_step=on_step
+            self.denoiser,
+            self.step,
+            self.times,
+            noise,
+            cond,
+            generator=keyed,
+            law=self.noise,
+            on_step=on_step,
         ).clamp_(-1, 1)

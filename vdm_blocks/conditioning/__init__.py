@@ -4,7 +4,7 @@ from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.conditioning.t5 import T5TextEncoder
 from vdm_blocks.conditioning.text import TextEncoder, TextStates
-from vdm_blocks.conditioning.upsample import repeat_frames, upsample_space
+from vdm_blocks.conditioning.upsample import blend_frames, repeat_frames, upsample_bicubic, upsample_space
 
 __all__ = [
     "ConditioningAugmentation",
@@ -12,6 +12,8 @@ __all__ = [
     "T5TextEncoder",
     "TextEncoder",
     "TextStates",
+    "blend_frames",
     "repeat_frames",
+    "upsample_bicubic",
     "upsample_space",
 ]

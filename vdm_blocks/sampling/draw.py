@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vdm_blocks.diffusion.noise import NoiseSource, draw_normal
+from vdm_blocks.diffusion.noise import NoiseSource
+from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 
 __all__ = ["StepDraw"]
 
@@ -23,13 +24,14 @@ class StepDraw:
     (True, True, False)
     """
 
-    def __init__(self, source: NoiseSource, index: int) -> None:
+    def __init__(self, source: NoiseSource, index: int, law: VideoNoise = IndependentNoise()) -> None:  # noqa: B008
         self.source = source
         self.index = index
+        self.law = law
         self.draws = 0
 
     def __call__(self, like: Tensor) -> Tensor:
         """Noise of `like`'s shape, dtype and device."""
         key = f"step {self.index} draw {self.draws}"
         self.draws += 1
-        return draw_normal(self.source, like.shape, step=key, device=like.device, dtype=like.dtype)
+        return self.law.draw(self.source, like.shape, step=key, device=like.device, dtype=like.dtype)

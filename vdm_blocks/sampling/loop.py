@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.noise import NoiseSource
+from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.sampling.draw import StepDraw
 from vdm_blocks.sampling.grids import check_times
 from vdm_blocks.sampling.rule import StepRule
@@ -51,6 +52,7 @@ def sample(
     cond: Conditioning,
     *,
     generator: NoiseSource = None,
+    law: VideoNoise = IndependentNoise(),  # noqa: B008 - frozen
     on_step: Callable[[StepInfo], bool | None] | None = None,
     start: int = 0,
     state: State | None = None,
@@ -71,6 +73,8 @@ def sample(
         cond: what the denoiser is told.
         generator: where a stochastic rule's noise comes from: `KeyedNoise` makes each sample's independent of
             the batch around it. None is torch's own generator.
+        law: what the frames of that noise have in common; take the one that the network was trained on, for
+            `noise` too.
         on_step: called after each step; True stops there.
         start: the step to begin with.
         state: the rule's state at `start`; None begins afresh.
@@ -90,7 +94,7 @@ def sample(
         state = step.start(times) if state is None else state
         for index in range(start, count):
             t, s = times[index], times[index + 1]
-            result = step(denoiser, z, t, s, cond, state, StepDraw(generator, index))
+            result = step(denoiser, z, t, s, cond, state, StepDraw(generator, index, law))
             z, x0, state = result.z, result.x0, result.state
             del result
             if on_step is not None and on_step(StepInfo(index, count, t, s, z, x0, state)) is True:
