@@ -27,7 +27,7 @@ help:
 	@echo 'make test         lint, types, documentation, tests'
 	@echo 'make train-smoke  a few training steps of every stage'
 	@echo 'make results      the numbers in docs/results.md'
-	@echo 'make bench        seconds and memory of each stage'
+	@echo 'make bench        overhead and memory of each step rule, seconds and memory of each stage'
 	@echo 'make docs         the documentation, into site/'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make clean        remove .venv and site'
@@ -48,6 +48,7 @@ results:
 
 bench:
 	$(RUN)
+	@KINETO_LOG_LEVEL=99 $(PY) benchmarks/sampling.py
 	@$(PY) benchmarks/stages.py
 
 lint:
