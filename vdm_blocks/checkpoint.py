@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,10 +31,12 @@ class CheckpointInfo:
     Attributes:
         spec: the network's plan.
         notes: what its maker wrote beside it, such as the stage, the seed and the steps.
+        adapter: what a student's `ScaleAdapter` was made from; None for a plain network.
     """
 
     spec: UNetSpec
     notes: Mapping[str, str]
+    adapter: Mapping[str, Any] | None = None
 
 
 def save_tensors(
@@ -93,6 +96,19 @@ def save_unet(
     Raises:
         ValueError: a weight that `dtype` cannot hold, or a file that cannot be written.
     """
+    write_network(path, network, network.spec, notes=notes, dtype=dtype)
+
+
+def write_network(
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    spec: UNetSpec,
+    *,
+    notes: Mapping[str, str] | None,
+    dtype: torch.dtype,
+    adapter: Mapping[str, Any] | None = None,
+) -> None:
+    """What `save_unet` does, for a Module that may hold more than the network of `spec`."""
     tensors = {name: x.detach().to(dtype) for name, x in network.state_dict().items()}
     lost = sorted(name for name, x in tensors.items() if not torch.isfinite(x).all())
     if lost:
@@ -101,9 +117,11 @@ def save_unet(
         )
     metadata = {
         "format": _FORMAT,
-        "spec": json.dumps(to_plain(network.spec)),
+        "spec": json.dumps(to_plain(spec)),
         "notes": json.dumps(dict(notes or {})),
     }
+    if adapter is not None:
+        metadata["adapter"] = json.dumps(dict(adapter))
     save_tensors(path, tensors, metadata)
 
 
@@ -130,7 +148,9 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
         )
     try:
         return CheckpointInfo(
-            spec=from_plain(UNetSpec, json.loads(metadata["spec"])), notes=json.loads(metadata["notes"])
+            spec=from_plain(UNetSpec, json.loads(metadata["spec"])),
+            notes=json.loads(metadata["notes"]),
+            adapter=json.loads(metadata["adapter"]) if "adapter" in metadata else None,
         )
     except (KeyError, json.JSONDecodeError, ValueError) as error:
         raise ValueError(f"{path} holds a spec that this version cannot read: {error}") from error
@@ -140,18 +160,28 @@ def load_unet(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float3
     """The network at `path`, in evaluation mode on the CPU, its weights as `dtype`.
 
     Raises:
-        ValueError: as `read_info`; or weights that do not fit the spec beside them.
+        ValueError: as `read_info`; weights that do not fit the spec beside them; or a student's file.
     """
     info = read_info(path)
+    if info.adapter is not None:
+        raise ValueError(f"{path} holds a student that is told the guidance scale; load it with load_student")
     with torch.device("meta"):
         network = VideoUNet(info.spec)
+    load_into(network, read_tensors(path, dtype), what=str(path))
+    return network.eval()
+
+
+def read_tensors(path: str | os.PathLike[str], dtype: torch.dtype) -> dict[str, Tensor]:
+    """All tensors of a file, as `dtype`.
+
+    Raises:
+        ValueError: a file that breaks off.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} breaks off ({error}); copy or train it again") from error
-    load_into(network, tensors, what=str(path))
-    return network.eval()
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:

@@ -241,7 +241,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         run(model(), model(), RUNGS, batches, lambda *_: (1.0,), folder=tmp_path)
     with pytest.raises(ValueError, match="halving does not lead to 5"):
         halvings(64, 5, updates=1)
-    with pytest.raises(ValueError, match="both must be at least 1"):
+    with pytest.raises(ValueError, match="it must be at least 1"):
         Rung(steps=0, updates=1)
     with pytest.raises(ValueError, match="below 1"):
         Rung(steps=1, updates=1, average=1.0)

@@ -6,11 +6,13 @@ from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
 from vdm_blocks.distillation.guidance import DistilledGuidance, GuidanceDistiller
 from vdm_blocks.distillation.jumps import Jumps, ddim_jumps, stochastic_jumps
 from vdm_blocks.distillation.ladder import Ladder, Rung, RungResult, halvings
-from vdm_blocks.distillation.match import Distiller
+from vdm_blocks.distillation.learn import Lesson, learn
+from vdm_blocks.distillation.match import Distiller, Emphasis
 from vdm_blocks.distillation.multistep import MultistepConsistencyDistiller, adjusted_ddim_step, segment_jumps
 from vdm_blocks.distillation.progressive import ProgressiveDistiller
 from vdm_blocks.distillation.scale import GUIDANCE_SCALE, ScaleRange, with_guidance_scale
 from vdm_blocks.distillation.scale_adapter import ScaleAdapter
+from vdm_blocks.distillation.student_file import load_student, save_student
 from vdm_blocks.distillation.targets import ddim_step, two_step_target
 
 __all__ = [
@@ -22,11 +24,13 @@ __all__ = [
     "DistilledGuidance",
     "Distiller",
     "DistributionMatching",
+    "Emphasis",
     "FreshNoise",
     "GuidanceDistiller",
     "Judge",
     "Jumps",
     "Ladder",
+    "Lesson",
     "Method",
     "MultistepConsistencyDistiller",
     "ProgressiveDistiller",
@@ -39,6 +43,9 @@ __all__ = [
     "ddim_step",
     "distill",
     "halvings",
+    "learn",
+    "load_student",
+    "save_student",
     "segment_jumps",
     "stochastic_jumps",
     "two_step_target",

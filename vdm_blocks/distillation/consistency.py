@@ -14,7 +14,7 @@ from vdm_blocks.diffusion.process import diffuse
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import X0_MSE, Weighting
 from vdm_blocks.distillation.jumps import ddim_jumps
-from vdm_blocks.distillation.match import check_roles, draw_uniform, match
+from vdm_blocks.distillation.match import Emphasis, check_roles, draw_uniform, match
 from vdm_blocks.sampling.rule import Draw, StepResult, affine, is_clean
 from vdm_blocks.types import Conditioning, Denoiser
 
@@ -58,6 +58,7 @@ class ConsistencyDistiller:
         target: what the student is compared with at s: a running average of it, to be updated after each step, as in
             the paper. None is the student itself without gradients (arXiv 2310.14189, section 3.2).
         weighting: how much an error counts at a noise level.
+        emphasis: one more weight, which knows the conditioning; a `ResidualNetwork` wants its `precision`.
         noise: what the frames' noise has in common.
 
     Raises:
@@ -72,6 +73,7 @@ class ConsistencyDistiller:
         *,
         target: Denoiser | None = None,
         weighting: Weighting = X0_MSE,
+        emphasis: Emphasis | None = None,
         noise: VideoNoise = IndependentNoise(),  # noqa: B008 - frozen
     ) -> None:
         check_roles(teacher, student)
@@ -84,6 +86,7 @@ class ConsistencyDistiller:
             )
         self.target = student if target is None else target
         self.weighting = weighting
+        self.emphasis = emphasis
         self.noise = noise
 
     def __call__(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
@@ -98,7 +101,7 @@ class ConsistencyDistiller:
             answer = self.target(z_s, s, cond).x0
         wanted = torch.where(expand_level(s == 0, z_s).to(torch.bool), z_s, answer)
         split = with_x0(self.student.schedule, z_t, t, wanted)
-        return match(self.student, z_t, t, cond, split, self.weighting)
+        return match(self.student, z_t, t, cond, split, self.weighting, self.emphasis)
 
 
 @dataclass(frozen=True, kw_only=True)

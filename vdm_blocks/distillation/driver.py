@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,22 +13,17 @@ from typing import Protocol, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from vdm_blocks.checkpoint import save_tensors
-from vdm_blocks.diffusion.noise import KeyedNoise
 from vdm_blocks.distillation.jumps import Jumps, as_jumps
 from vdm_blocks.distillation.ladder import Ladder, Rung, RungResult
+from vdm_blocks.distillation.learn import Batches, Optimizer, learn
 from vdm_blocks.distillation.match import Distiller
 from vdm_blocks.distillation.progressive import ProgressiveDistiller
-from vdm_blocks.training.ema import EMA
-from vdm_blocks.training.state import TrainingState
-from vdm_blocks.types import Conditioning, Denoiser
+from vdm_blocks.types import Denoiser
 
 __all__ = ["DistillInfo", "Judge", "Method", "distill"]
-
-Batches = Callable[[int], tuple[Tensor, Conditioning]]
-Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 class Judge(Protocol):
@@ -135,9 +130,17 @@ def distill(
         else:
             distiller = method(teacher, cast("Denoiser", student), wanted)
             state = folder / f"rung-{rung.steps:04d}.state.safetensors"
-            run = {"rung": str(rung), "seed": str(seed), "first": str(first)}
-            loss = _train(
-                student, rung, distiller, batches, optimizer, state, run, first, seed, save_every, on_update
+            loss = learn(
+                student,
+                _always(distiller),
+                rung,
+                batches,
+                path=state,
+                key=f"distillation/{seed}/{rung.steps}",
+                first=first,
+                optimizer=optimizer,
+                save_every=save_every,
+                on_update=_told(on_update, rung),
             )
             result = _finish(student, rung, loss, judge, folder)
         ladder = ladder.judged(result, width)
@@ -165,47 +168,16 @@ def _check(student: nn.Module, rungs: Sequence[Rung], teacher_steps: int) -> Non
         raise ValueError("the student has no parameters that require a gradient; call requires_grad_() on it")
 
 
-def _train(
-    student: nn.Module,
-    rung: Rung,
-    distiller: Distiller,
-    batches: Batches,
-    optimizer: Optimizer,
-    path: Path,
-    run: dict[str, str],
-    first: int,
-    seed: int,
-    save_every: int,
-    on_update: Callable[[DistillInfo], None] | None,
-) -> float:
-    """The updates of one rung that are still to be made; returns the loss of the last."""
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    state = TrainingState(student, EMA(student, rung.average), optimizer(parameters))
-    last = float("nan")
-    if path.exists():
-        state.load(path, run=run)
-    while state.step < rung.updates:
-        update = state.step
-        for group in state.optimizer.param_groups:
-            group["lr"] = rung.rate * (1 - update / rung.updates)
-        x0, cond = batches(first + update)
-        noise = KeyedNoise(
-            seeds=tuple(range(x0.shape[0])), stage=f"distillation/{seed}/{rung.steps}/{update}"
-        )
-        loss = distiller(x0, cond, generator=noise).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, rung.clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.ema.update(student)
-        state.step = update + 1
-        last = float(loss.detach())
+def _always(distiller: Distiller) -> Callable[[int], Distiller]:
+    return lambda _update: distiller
+
+
+def _told(on_update: Callable[[DistillInfo], None] | None, rung: Rung) -> Callable[[int, float], None]:
+    def tell(update: int, loss: float) -> None:
         if on_update is not None:
-            on_update(DistillInfo(rung=rung, update=state.step, loss=last))
-        if state.step % save_every == 0 and state.step < rung.updates:
-            state.save(path, run=run)
-    state.ema.copy_to(student)
-    return last
+            on_update(DistillInfo(rung=rung, update=update, loss=loss))
+
+    return tell
 
 
 def _finish(student: nn.Module, rung: Rung, loss: float, judge: Judge, folder: Path) -> RungResult:

@@ -17,7 +17,7 @@ from vdm_blocks.diffusion.process import diffuse
 from vdm_blocks.diffusion.times import TimeLaw, UniformLaw
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import V_MSE, Weighting
-from vdm_blocks.distillation.match import check_roles, draw_uniform, match
+from vdm_blocks.distillation.match import Emphasis, check_roles, draw_uniform, match
 from vdm_blocks.distillation.scale import ScaleRange, as_range, with_guidance_scale
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
@@ -37,6 +37,7 @@ class GuidanceDistiller:
         scales: the range; it must cover those in use.
         times: the law of the times, continuous.
         weighting: how much an error counts at a noise level.
+        emphasis: one more weight, which knows the conditioning; a `ResidualNetwork` wants its `precision`.
         unconditional: makes the conditioning to push away from, as for `ClassifierFreeGuidance`.
         both: whether the teacher's two evaluations are made apart or together.
         noise: what the frames' noise has in common.
@@ -53,6 +54,7 @@ class GuidanceDistiller:
         *,
         times: TimeLaw = UniformLaw(),  # noqa: B008 - frozen
         weighting: Weighting = V_MSE,
+        emphasis: Emphasis | None = None,
         unconditional: Callable[[Conditioning], Conditioning] = Conditioning.without_text,
         both: Passes = Passes.APART,
         noise: VideoNoise = IndependentNoise(),  # noqa: B008 - frozen
@@ -63,6 +65,7 @@ class GuidanceDistiller:
         self.scales = as_range(scales)
         self.times = times
         self.weighting = weighting
+        self.emphasis = emphasis
         self.unconditional = unconditional
         self.both = both
         self.noise = noise
@@ -76,7 +79,9 @@ class GuidanceDistiller:
         )
         z_t = diffuse(x0, eps, t, self.student.schedule)
         target = self.target(z_t, t, scale, cond)
-        return match(self.student, z_t, t, with_guidance_scale(cond, scale), target, self.weighting)
+        return match(
+            self.student, z_t, t, with_guidance_scale(cond, scale), target, self.weighting, self.emphasis
+        )
 
     @torch.no_grad()
     def target(self, z_t: Tensor, t: Tensor, scale: Tensor, cond: Conditioning) -> Denoised:

@@ -10,35 +10,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from vdm_blocks.distillation.learn import Lesson
+
 __all__ = ["Ladder", "Rung", "RungResult", "halvings"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
+class Rung(Lesson):
     """One halving, as it is to be trained (arXiv 2202.00512, appendix D, where each takes 50,000 updates).
 
     Attributes:
         steps: of the student.
-        updates: of the optimizer.
-        rate: learning rate at the start; it falls in a straight line to 0.
-        average: decay of the running average that the rung's weights are; 0 is none, as in the paper.
-        clip: the largest norm of the gradient.
     """
 
     steps: int
-    updates: int
-    rate: float = 1e-4
-    average: float = 0.0
-    clip: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.updates < 1:
-            raise ValueError(f"Rung got steps={self.steps}, updates={self.updates}; both must be at least 1")
-        if not (0 < self.rate < math.inf and 0 <= self.average < 1 and self.clip > 0):
-            raise ValueError(
-                f"Rung got rate={self.rate}, average={self.average}, clip={self.clip}; the rate and the clip are "
-                "positive, the average is at least 0 and below 1"
-            )
+        if self.steps < 1:
+            raise ValueError(f"Rung got steps={self.steps}; it must be at least 1")
+        super().__post_init__()
 
 
 def halvings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -15,7 +16,10 @@ from vdm_blocks.diffusion.schedules import logsnr_slope
 from vdm_blocks.diffusion.weightings import Weighting, output_weight
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
-__all__ = ["Distiller", "check_roles", "draw_uniform", "match"]
+__all__ = ["Distiller", "Emphasis", "check_roles", "draw_uniform", "match"]
+
+Emphasis = Callable[[Tensor, Conditioning], Tensor]
+"""A weight, (B,) or (B, T), from the log-SNR and what the student is told; `ResidualNetwork.precision` is one."""
 
 
 class Distiller(Protocol):
@@ -36,9 +40,15 @@ def draw_uniform(generator: NoiseSource, like: Tensor, *, key: str) -> Tensor:
 
 
 def match(
-    student: Denoiser, z_t: Tensor, t: Tensor, cond: Conditioning, target: Denoised, weighting: Weighting
+    student: Denoiser,
+    z_t: Tensor,
+    t: Tensor,
+    cond: Conditioning,
+    target: Denoised,
+    weighting: Weighting,
+    emphasis: Emphasis | None = None,
 ) -> Tensor:
-    """w_x(logsnr_t) |x0_student - x0_target|^2, averaged over a sample's entries: (B,).
+    """w_x(logsnr_t) |x0_student - x0_target|^2, averaged over a sample's entries and times `emphasis`: (B,).
 
     For a `ModelDenoiser` on the network's own output, with the weight that belongs there, so that nothing is lost
     to rounding where sigma is small; any other denoiser is judged by its x0.
@@ -59,6 +69,8 @@ def match(
         alpha=alpha,
         sigma=sigma,
     )
+    if emphasis is not None:
+        weight = weight * emphasis(schedule.logsnr(t), cond).to(weight)
     error = _wide(answer) - _wide(wanted)
     return (expand_level(weight.detach(), error) * error.square()).flatten(1).mean(dim=1)
 

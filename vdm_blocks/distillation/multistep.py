@@ -12,7 +12,7 @@ from vdm_blocks.diffusion.process import diffuse
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import TruncatedSNR, Weighting
 from vdm_blocks.distillation.jumps import Jumps
-from vdm_blocks.distillation.match import check_roles, draw_uniform, match
+from vdm_blocks.distillation.match import Emphasis, check_roles, draw_uniform, match
 from vdm_blocks.distillation.targets import ddim_step, first_share, jump_gain
 from vdm_blocks.sampling.grids import uniform_times
 from vdm_blocks.types import Conditioning, Denoiser, Schedule
@@ -85,6 +85,7 @@ class MultistepConsistencyDistiller:
         adjust: the share of the error that is the teacher's missing variance; 0 is DDIM.
         target: what the student is compared with at s; None is the student itself.
         weighting: how much an error counts at a noise level.
+        emphasis: one more weight, which knows the conditioning; a `ResidualNetwork` wants its `precision`.
         noise: what the frames' noise has in common.
 
     Raises:
@@ -101,6 +102,7 @@ class MultistepConsistencyDistiller:
         adjust: float = 0.75,
         target: Denoiser | None = None,
         weighting: Weighting = TruncatedSNR(),  # noqa: B008 - frozen
+        emphasis: Emphasis | None = None,
         noise: VideoNoise = IndependentNoise(),  # noqa: B008 - frozen
     ) -> None:
         check_roles(teacher, student)
@@ -112,6 +114,7 @@ class MultistepConsistencyDistiller:
         self.adjust = adjust
         self.target = student if target is None else target
         self.weighting = weighting
+        self.emphasis = emphasis
         self.noise = noise
 
     def __call__(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
@@ -134,4 +137,4 @@ class MultistepConsistencyDistiller:
             carried = torch.where(s == 0, 0.0, sigma_s / sigma_mid / jump_gain(schedule, t, s))
             wanted = torch.lerp(second, first, share) + expand_level(carried, excess) * excess
         split = with_x0(schedule, z_t, t, wanted)
-        return match(self.student, z_t, t, cond, split, self.weighting)
+        return match(self.student, z_t, t, cond, split, self.weighting, self.emphasis)

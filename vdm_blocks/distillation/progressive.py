@@ -10,7 +10,7 @@ from vdm_blocks.diffusion.process import diffuse
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import TruncatedSNR, Weighting
 from vdm_blocks.distillation.jumps import Jumps, as_jumps
-from vdm_blocks.distillation.match import check_roles, draw_uniform, match
+from vdm_blocks.distillation.match import Emphasis, check_roles, draw_uniform, match
 from vdm_blocks.distillation.scale import ScaleRange, as_range, with_guidance_scale
 from vdm_blocks.distillation.targets import two_step_target
 from vdm_blocks.types import Conditioning, Denoiser
@@ -31,6 +31,7 @@ class ProgressiveDistiller:
         steps: the student's, uniform in time and for DDIM; or the jumps it shall learn, such as
             `stochastic_jumps(8)` or `ddim_jumps(times)`.
         weighting: how much an error counts at a noise level.
+        emphasis: one more weight, which knows the conditioning; a `ResidualNetwork` wants its `precision`.
         scales: where given, each sample draws a guidance scale from this range, and both are told of it.
         noise: what the frames' noise has in common.
 
@@ -59,6 +60,7 @@ class ProgressiveDistiller:
         steps: int | Jumps,
         *,
         weighting: Weighting = TruncatedSNR(),  # noqa: B008 - frozen
+        emphasis: Emphasis | None = None,
         scales: ScaleRange | tuple[float, float] | None = None,
         noise: VideoNoise = IndependentNoise(),  # noqa: B008 - frozen
     ) -> None:
@@ -67,6 +69,7 @@ class ProgressiveDistiller:
         self.student = student
         self.jumps = as_jumps(steps)
         self.weighting = weighting
+        self.emphasis = emphasis
         self.scales = None if scales is None else as_range(scales)
         self.noise = noise
 
@@ -81,4 +84,4 @@ class ProgressiveDistiller:
         z_t = diffuse(x0, eps, t, self.student.schedule)
         target = two_step_target(self.teacher, z_t, t, mid, s, cond)
         split = with_x0(self.student.schedule, z_t, t, target)
-        return match(self.student, z_t, t, cond, split, self.weighting)
+        return match(self.student, z_t, t, cond, split, self.weighting, self.emphasis)
