@@ -1,0 +1,113 @@
+"""What distill.py wraps around a distiller: scales to be told, half precision, and a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from muon import Muon
+from stages import Plan
+from students import SCALES, is_guided
+from torch import Tensor, nn
+from train import Log
+
+from vdm_blocks.denoisers import DenoiserWrapper, ModelDenoiser
+from vdm_blocks.diffusion.noise import NoiseSource
+from vdm_blocks.distillation import Distiller, ScaleAdapter, with_guidance_scale
+from vdm_blocks.models import VideoUNet
+from vdm_blocks.types import Conditioning, Denoised, Denoiser
+
+
+class ToldScales:
+    """A distiller whose roles are told a guidance scale, drawn for each sample."""
+
+    def __init__(self, distiller: Distiller) -> None:
+        self.distiller = distiller
+
+    def __call__(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
+        """The loss of each sample, (B,)."""
+        scale = SCALES.draw(generator, x0)
+        return self.distiller(x0, with_guidance_scale(cond, scale), generator=generator)
+
+
+class Autocast:
+    """A distiller run under bfloat16 autocast."""
+
+    def __init__(self, distiller: Distiller, device: torch.device, *, enabled: bool) -> None:
+        self.distiller, self.device, self.enabled = distiller, device, enabled
+
+    def __call__(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
+        """The loss of each sample, (B,)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.enabled):
+            return self.distiller(x0, cond, generator=generator)
+
+
+class Half(DenoiserWrapper):
+    """A denoiser under bfloat16 autocast."""
+
+    def __init__(self, denoiser: Denoiser, device: torch.device, *, enabled: bool) -> None:
+        super().__init__(denoiser)
+        self.device, self.enabled = device, enabled
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
+        """The denoiser's split."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.enabled):
+            return self.denoiser(z_t, t, cond)
+
+
+class Teller:
+    """Lines of progress, the log and its curve; it begins at whatever update a resumed run begins at."""
+
+    def __init__(
+        self, folder: Path, name: str, what: str, total: int, *, every: float = 20, quiet: bool = False
+    ) -> None:
+        self.folder, self.name, self.what, self.total = folder, name, what, total
+        self.every, self.quiet = every, quiet
+        self.log: Log | None = None
+        self.first = 0
+        self.began = self.shown = time.monotonic()
+
+    def __call__(self, done: int, loss: float) -> None:
+        """`done` updates are made, the last with `loss`."""
+        now = time.monotonic()
+        if self.log is None:
+            self.first = done - 1
+            self.log = Log(self.folder / f"{self.what}.csv", upto=done - 1)
+        self.log.write(done - 1, loss, 0.0, now - self.began)
+        if now - self.shown > self.every or done == self.total:
+            self.shown = now
+            pace = (now - self.began) / (done - self.first)
+            self.log.flush()
+            if not self.quiet:
+                print(
+                    f"{self.name} {self.what} {done}/{self.total}  loss {self.log.recent(30):.4g}  {pace:.2f} s/update"
+                    f"  {pace * (self.total - done) / 60:.1f} min left",
+                    flush=True,
+                )
+
+    def finish(self) -> None:
+        """Writes the log and its curve, if there was anything to do."""
+        if self.log is not None:
+            self.log.flush()
+            self.log.picture(self.folder / f"{self.what}.png", f"{self.name} {self.what}")
+
+
+def model(role: object) -> ModelDenoiser:
+    """A role that is known to be one."""
+    assert isinstance(role, ModelDenoiser)
+    return role
+
+
+def muon(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of the stages' own training; its rate is set at every update."""
+    return Muon(parameters, lr=1.0)
+
+
+def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
+    """A student's network, its weights yet to be loaded."""
+    unet = VideoUNet(plan.unet)
+    if not is_guided(plan):
+        return unet
+    return ScaleAdapter(unet, at="context.logsnr", width=plan.unet.embedding, scales=SCALES)

@@ -1,0 +1,159 @@
+"""The tables of `rungs.py`, its page and its picture."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from ledger import Row
+
+HEAD = (
+    "weights", "steps", "evaluations", "fewer", "seconds", "faster", "to the teacher", "to held-out clips", "fit",
+)  # fmt: skip
+TEXT = """# Distillation
+
+Written by `python examples/cascade/rungs.py` on {date}, with torch {torch} on {threads} thread(s). The same numbers
+are in [distillation.json](distillation.json). Every measurement is kept, so a stopped run goes on; weights that
+change are measured anew.
+
+*Teacher* is the undistilled stage in {full}, guided where the stage is. *Student* is a rung of `distill.py`: guidance
+distilled into a network that is told the scale, then the steps halved, one evaluation a step. *Undistilled* is the
+teacher in as few steps. *To the teacher* is the root mean square difference from the teacher's video of the same noise
+and condition, for values in [-1, 1]. *To held-out clips* is the energy distance between patches of 2 frames by 4 by 4
+pixels, as they are and without their means, of samples and of held-out clips: lower is better. *Fit* is, for the
+base, the share of what the caption names that the judge reads, and for the others PSNR in dB against the true clip,
+which favours the blurred mean of all that could be there. A figure after ± is the standard deviation over {seeds}
+seeds, each a noise and a held-out clip of its own. The upper stages are measured on a part of their grid."""
+
+
+def entries(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """By stage: the mean of every measurement and its spread over the seeds, teacher first."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["videos"]:
+            entry = {key: row[key] for key in ("name", "steps", "weights")}
+            for key in ("seconds", "evaluations", "distance", "quality", "fit"):
+                values = [video[key] for video in row["videos"]]
+                entry[key] = fmean(values)
+                entry[f"{key} spread"] = stdev(values) if len(values) > 1 else 0.0
+            found.setdefault(row["stage"], []).append(entry)
+    return found
+
+
+def lines(stage: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The cells of a stage's table."""
+    full = stage[0]
+    return [
+        (
+            row["name"],
+            str(row["steps"]),
+            f"{row['evaluations']:.0f}",
+            f"{full['evaluations'] / row['evaluations']:.0f}x",
+            f"{row['seconds']:.2f}",
+            f"{full['seconds'] / row['seconds']:.0f}x",
+            f"{row['distance']:.3f}",
+            f"{row['quality']:.3f} ± {row['quality spread']:.3f}",
+            f"{row['fit']:.2f} ± {row['fit spread']:.2f}",
+        )
+        for row in stage
+    ]
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """For a terminal."""
+    parts = []
+    for name, stage in entries(rows).items():
+        cells = [HEAD, *lines(stage)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(HEAD))]
+        made = ["  ".join(c.rjust(width) for c, width in zip(row, widths, strict=True)) for row in cells]
+        parts.append("\n".join([name, *made, verdict(stage)]))
+    return "\n\n".join(parts)
+
+
+def write_page(
+    docs: Path, rows: Sequence[Row], names: Sequence[str], *, seeds: int, full_steps: int | None
+) -> None:
+    """distillation.md, .json and .png in `docs`; what was not measured now keeps what was there."""
+    data = docs / "distillation.json"
+    known: dict[str, list[Row]] = json.loads(data.read_text())["stages"] if data.exists() else {}
+    known |= entries(rows)
+    stages = {name: known[name] for name in names if name in known}
+    note = {"torch": torch.__version__, "threads": torch.get_num_threads(), "seeds": seeds}
+    data.write_text(json.dumps({**note, "stages": stages}, indent=1) + "\n")
+    full = (
+        f"{full_steps} steps"
+        if full_steps
+        else "the paper's number of steps, 256 for the base and 128 beyond"
+    )
+    today, threads = time.strftime("%Y-%m-%d"), torch.get_num_threads()
+    parts = [TEXT.format(date=today, torch=torch.__version__, threads=threads, full=full, seeds=seeds)]
+    if picture(docs / "distillation.png", stages):
+        parts.append("![Distances against steps](distillation.png)")
+    for name in names:
+        parts.append(f"## {name}")
+        if name not in stages:
+            parts.append("Not measured yet.")
+            continue
+        cells = ["| " + " | ".join(row) + " |" for row in lines(stages[name])]
+        rule = "|---|" + "--:|" * (len(HEAD) - 1)
+        parts += ["\n".join(["| " + " | ".join(HEAD) + " |", rule, *cells]), verdict(stages[name])]
+    (docs / "distillation.md").write_text("\n\n".join(part for part in parts if part) + "\n")
+
+
+def verdict(stage: Sequence[Row]) -> str:
+    """Which rungs lie within the teacher's spread, and where it breaks."""
+    full = stage[0]
+    limit = full["quality"] + 2 * full["quality spread"]
+    rungs = [row for row in stage if row["name"] == "student"]
+    if not rungs:
+        return ""
+    outside = [str(row["steps"]) for row in rungs if row["quality"] > limit]
+    inside = [row["steps"] for row in rungs if row["quality"] <= limit]
+    few = f"{min(inside)} steps are" if inside else "No rung is"
+    tail = f"; outside are {', '.join(outside)}" if outside else ""
+    eight = next((row for row in rungs if row["steps"] == 8), rungs[0])
+    less, faster = full["evaluations"] / eight["evaluations"], full["seconds"] / eight["seconds"]
+    return (
+        f"{few} within two standard deviations of the teacher{tail}. {eight['steps']} steps take {less:.0f} times "
+        f"fewer evaluations and {faster:.0f} times less time than the teacher."
+    )
+
+
+def picture(path: Path, stages: dict[str, list[Row]]) -> bool:
+    """Both distances against steps, a column a stage, if matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    if not stages:
+        return False
+    figure = Figure(figsize=(2.4 * len(stages), 4.4), layout="constrained")
+    grid = figure.subplots(2, len(stages), squeeze=False)
+    for column, (name, stage) in enumerate(stages.items()):
+        for line, (key, label) in enumerate(
+            (("distance", "to the teacher"), ("quality", "to held-out clips"))
+        ):
+            axes = grid[line, column]
+            if key == "quality":
+                spread = 2 * stage[0]["quality spread"]
+                middle = stage[0]["quality"]
+                axes.axhspan(middle - spread, middle + spread, color="0.92")
+                axes.axhline(middle, color="0.5", lw=1)
+            for kind, mark in (("student", "o-"), ("undistilled", "s--"), ("multistep", "^"), ("consistency", "v"),
+                               ("matching", "D")):  # fmt: skip
+                own = [row for row in stage if row["name"] == kind]
+                if own:
+                    axes.plot([r["steps"] for r in own], [r[key] for r in own], mark, label=kind, ms=4)
+            axes.set_xscale("log", base=2)
+            axes.set(
+                title=name if line == 0 else "",
+                xlabel="steps" if line else "",
+                ylabel="" if column else label,
+            )
+    grid[0, 0].legend(fontsize=7)
+    figure.savefig(path, dpi=80)
+    return True

@@ -1,0 +1,105 @@
+"""What a distilled stage is measured by: held-out clips, and how far samples are from them and from the teacher's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from evaluate_base import RASTER, prompts
+from evaluate_stages import VIEWS, factors, sources
+from judge import NONE
+from material import HERE, Captions, lower
+from stages import Plan
+from torch import Tensor
+
+from vdm_blocks.cascade import Grid, Stage
+from vdm_blocks.data.render import render_sprites
+from vdm_blocks.data.scenes import HeldOut
+from vdm_blocks.data.sprites import SpritePack
+from vdm_blocks.types import Conditioning
+
+PATCH = (2, 4, 4)
+"""Frames, rows and columns of the patches whose distributions are compared."""
+MOST = 768
+"""Patches taken of a video, evenly."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A held-out clip (1, 3, T, H, W), what it is called, and what its caption names (of the base's clips)."""
+
+    video: Tensor
+    caption: str
+    named: dict[str, str]
+
+
+@cache
+def case(plan: Plan, index: int) -> Case:
+    """Held-out clip `index` of a stage, on the part of its grid that is measured; sprites and solids in turn."""
+    if plan.unet.cond_channels == 0:
+        pack, held_out = SpritePack.load(HERE / "sprites"), HeldOut.load(HERE / "heldout.json")
+        prompt = [p for p in prompts(pack, held_out, 2 * index + 2) if p.split == "held out"][index]
+        named = {name: word for name, word in prompt.named.items() if word != NONE}
+        return Case(render_sprites(pack, prompt.scene, RASTER)[None], prompt.text, named)
+    kinds = ("sprites", "ray-cast")
+    clip = sources()[kinds[index % 2]](plan, index // 2)
+    return Case(clip.video, clip.caption or "", {})
+
+
+def grid_of(plan: Plan) -> Grid:
+    """The part of a stage's grid that is measured."""
+    frames, crop = VIEWS.get(plan.name, (plan.grid.frames, None))
+    rows, columns = crop or (plan.grid.height, plan.grid.width)
+    return Grid(frames=frames, height=rows, width=columns, fps=plan.grid.fps)
+
+
+def sampled(plan: Plan, stage: Stage, captions: Captions, index: int, seed: int) -> tuple[Tensor, float]:
+    """The stage's video of clip `index`, (1, 3, T, H, W), given the true clip on the grid before; and the seconds."""
+    own = case(plan, index)
+    text, mask = captions([own.caption])
+    low = None if plan.unet.cond_channels == 0 else lower(own.video, *factors(plan), images=False)
+    stage = replace(stage, grid=grid_of(plan), dtype=torch.float32)
+    began = time.perf_counter()
+    video = stage.run(Conditioning(text=text, text_mask=mask), low, seeds=[seed])
+    return video, time.perf_counter() - began
+
+
+def patches(video: Tensor) -> Tensor:
+    """(N, D): pieces of `PATCH` of a video (1, 3, T, H, W), none overlapping, at most `MOST` of them."""
+    x = video[0]
+    for axis, size in enumerate(PATCH, start=1):
+        x = x.unfold(axis, size, size)
+    flat = x.permute(1, 2, 3, 0, 4, 5, 6).flatten(0, 2).flatten(1)
+    return flat[:: max(1, -(-len(flat) // MOST))]
+
+
+def energy_distance(a: Tensor, b: Tensor) -> float:
+    """2 E|a - b| - E|a - a'| - E|b - b'|, unbiased: 0 on average where (N, D) and (M, D) have one distribution."""
+
+    def within(x: Tensor) -> Tensor:
+        return torch.cdist(x, x).sum() / (len(x) * (len(x) - 1))
+
+    return float(2 * torch.cdist(a, b).mean() - within(a) - within(b))
+
+
+def quality(made: Sequence[Tensor], true: Sequence[Tensor]) -> float:
+    """How far patches of samples are from patches of held-out clips, as they are and without their means.
+
+    The second part sees what the first drowns: detail, grain, and change between frames.
+    """
+    a, b = (torch.cat([patches(video) for video in videos]) for videos in (made, true))
+    centred = [x - x.mean(dim=1, keepdim=True) for x in (a, b)]
+    return energy_distance(a, b) + energy_distance(*centred)
+
+
+def judged(plan: Plan, stage: Stage, captions: Captions, *, seeds: int, clips: int) -> list[float]:
+    """`quality` at each seed, on `clips` clips of its own."""
+    found = []
+    for seed in range(seeds):
+        own = range(seed * clips, (seed + 1) * clips)
+        made = [sampled(plan, stage, captions, index, seed)[0] for index in own]
+        found.append(quality(made, [case(plan, index).video for index in own]))
+    return found

@@ -1,0 +1,163 @@
+"""Distilling a stage: killed anywhere it ends with the same bytes, and its rungs are measured once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import distill
+import pytest
+import rungs
+import torch
+from ledger import Ledger
+from rungs_page import tables, write_page
+from stages import PLANS, Plan
+from students import choose_weights, find_student, is_guided
+from torch import Tensor
+
+from vdm_blocks.checkpoint import read_info, save_unet
+from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, VideoUNet
+
+LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
+
+
+class Words:
+    """Captions as the lengths of their words."""
+
+    def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        rows = torch.tensor([[len(word) for word in (c.split() + [""] * 4)[:4]] for c in captions])
+        return rows[..., None].expand(-1, -1, 384) / 8.0, rows > 0
+
+
+def tiny(name: str) -> Plan:
+    """A stage with next to no network and few pixels."""
+    plan = next(plan for plan in PLANS if plan.name == name)
+    unet = replace(plan.unet, levels=(LEVEL,), embedding=32, text_inner=16)
+    return replace(plan, unet=unet)
+
+
+@pytest.fixture(scope="module", params=["1-base", "2-tsr", "6-tsr"])
+def plan(request: pytest.FixtureRequest) -> Plan:
+    return tiny(request.param)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    network = VideoUNet(plan.unet)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    save_unet(folder / f"{plan.name}.safetensors", network)
+    return folder
+
+
+def arguments(weights: Path, out: Path, *more: str) -> argparse.Namespace:
+    given = ["--smoke", "--weights", str(weights), "--out", str(out), "--save-every", "1", "--threads", "1",
+             "--device", "cpu", "--quiet", *more]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["distill.py", *given])
+        return distill.arguments()
+
+
+def distilled(plan: Plan, args: argparse.Namespace) -> Path:
+    distill.Distillation(plan, Words(), args).run()  # type: ignore[arg-type]
+    return Path(args.students) / f"{plan.name}.safetensors"
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measured_once(
+    tmp_path: Path, plan: Plan, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = distilled(plan, arguments(weights, tmp_path / "whole"))
+    tell = distill.Teller.__call__
+    kills = [("guidance", 1), ("rungs", 1), ("rungs", 3)] if is_guided(plan) else [("rungs", 3)]
+    for what, update in kills:
+
+        def killed(
+            self: distill.Teller, done: int, loss: float, at: tuple[str, int] = (what, update)
+        ) -> None:
+            tell(self, done, loss)
+            if (self.what, done) == at:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(distill.Teller, "__call__", killed)
+            with pytest.raises(Killed):
+                distilled(plan, arguments(weights, tmp_path / "broken"))
+    broken = distilled(plan, arguments(weights, tmp_path / "broken"))
+    assert broken.read_bytes() == whole.read_bytes()
+    info = read_info(broken)
+    assert info.spec == plan.unet
+    assert (info.adapter is not None) == is_guided(plan)
+    (folder,) = (tmp_path / "whole").glob(f"{plan.name}-*")
+    left = {path.name for path in folder.iterdir() if path.suffix == ".safetensors"}
+    assert left == {"rung-0002.safetensors", "rung-0001.safetensors"} | (
+        {"guidance.safetensors"} if is_guided(plan) else set()
+    )
+    logged = (folder / "rungs.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in logged] == ["step", "0", "1", "2", "3"]
+    with pytest.raises(ValueError, match="holds another run"):
+        distilled(plan, arguments(weights, tmp_path / "whole", "--seed", "1"))
+
+    given = argparse.Namespace(
+        weights=str(weights), runs=str(tmp_path / "whole"), kept=str(tmp_path / "kept"), full=4, seeds=2,
+        oscillate=False, quiet=True,
+    )  # fmt: skip
+    ledger = Ledger(tmp_path / "kept" / "rungs.jsonl")
+    rows = rungs.measure(plan, Words(), ledger, given)  # type: ignore[arg-type]
+    by = {(row["name"], row["steps"]): row["videos"] for row in rows}
+    calls = 1 if SCALE_OFF[plan.name] else 2
+    assert [video["evaluations"] for video in by["teacher", 4]] == [4 * calls] * 2
+    assert [video["evaluations"] for video in by["undistilled", 2]] == [2 * calls] * 2
+    assert [video["evaluations"] for video in by["student", 2]] == [2, 2]
+    assert all(video["distance"] < 1e-2 for video in by["teacher", 4])  # bytes
+    assert all(video["distance"] > by["teacher", 4][0]["distance"] for video in by["undistilled", 1])
+    monkeypatch.setattr(rungs, "sampled", None)
+    again = Ledger(tmp_path / "kept" / "rungs.jsonl")
+    assert rungs.measure(plan, Words(), again, given) == rows  # type: ignore[arg-type]
+    assert "undistilled" in tables(rows)
+    monkeypatch.setattr("rungs_page.picture", lambda *_: False)
+    write_page(tmp_path, rows, [p.name for p in PLANS], seeds=2, full_steps=4)
+    page = (tmp_path / "distillation.md").read_text()
+    assert page.count("Not measured yet.") == len(PLANS) - 1
+    assert "| student | 2 |" in page
+
+
+SCALE_OFF = {"1-base": False, "2-tsr": False, "6-tsr": True}
+
+
+@pytest.mark.parametrize("method", ["multistep", "consistency", "matching"])
+def test_other_methods_leave_their_student_beside_the_rungs(tmp_path: Path, method: str) -> None:
+    plan = tiny("2-tsr")
+    save_unet(tmp_path / "2-tsr.safetensors", VideoUNet(plan.unet))
+    args = arguments(tmp_path, tmp_path / "out", "--method", method, "--end", "1")
+    distill.Distillation(plan, Words(), args).run()  # type: ignore[arg-type]
+    assert list((tmp_path / "out").glob(f"2-tsr-*/{method}-0001.safetensors"))
+
+
+def test_which_weights_the_demo_would_take(tmp_path: Path) -> None:
+    plan = tiny("6-tsr")
+    teacher, student = tmp_path / "6-tsr.safetensors", tmp_path / "students" / "6-tsr.safetensors"
+    save_unet(teacher, VideoUNet(plan.unet))
+    assert choose_weights(plan, "default", tmp_path) == (teacher, 3, False)
+    student.parent.mkdir()
+    save_unet(student, VideoUNet(plan.unet))
+    assert choose_weights(plan, "default", tmp_path) == (student, 8, True)
+    assert choose_weights(plan, "full", tmp_path) == (teacher, 3, False)
+    assert choose_weights(plan, "4", tmp_path) == (student, 4, True)
+    assert choose_weights(plan, "32", tmp_path) == (teacher, 32, False)
+    with pytest.raises(ValueError, match="give 'default'"):
+        choose_weights(plan, "some", tmp_path)
+    with pytest.raises(ValueError, match="is missing; distil it"):
+        find_student(tiny("2-tsr"), tmp_path)
+    save_unet(tmp_path / "2-tsr.safetensors", VideoUNet(tiny("2-tsr").unet))
+    with pytest.raises(ValueError, match="holds another network"):
+        find_student(tiny("2-tsr"), tmp_path)  # one that is not told the scale
