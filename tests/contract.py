@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from vdm_blocks.models import (
+    GroupNormSpec,
     LevelSpec,
+    MagnitudeNormSpec,
+    RMSNormSpec,
     SpatialAttentionSpec,
     TemporalAttentionSpec,
     TemporalConvSpec,
@@ -90,7 +93,23 @@ LOCAL = UNetSpec(
 CAUSAL = UNetSpec(
     levels=(LevelSpec(channels=6, temporal=TemporalConvSpec(causal=True)),), embedding=8, text_width=0
 )
-SPECS = {"base": BASE, "upsampler": UPSAMPLER, "local": LOCAL, "causal": CAUSAL}
+GROUPED = replace(
+    UPSAMPLER,
+    levels=tuple(replace(level, blocks=1) for level in UPSAMPLER.levels),
+    norm=GroupNormSpec(groups=2),
+    skip_scale=2**-0.5,
+)
+ROOT_MEAN = replace(LOCAL, fold=1, norm=RMSNormSpec(), skip_scale=0.5)
+MAGNITUDE = replace(CAUSAL, norm=MagnitudeNormSpec())
+SPECS = {
+    "base": BASE,
+    "upsampler": UPSAMPLER,
+    "local": LOCAL,
+    "causal": CAUSAL,
+    "group norms": GROUPED,
+    "root-mean-square norms": ROOT_MEAN,
+    "magnitude-preserving norms": MAGNITUDE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

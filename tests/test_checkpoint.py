@@ -9,8 +9,23 @@ from contract import LOCAL, SPECS, awaken, inputs
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from vdm_blocks.checkpoint import file_hash, load_unet, read_info, save_tensors, save_unet
-from vdm_blocks.models import UNetSpec, VideoUNet
+from vdm_blocks.checkpoint import (
+    file_hash,
+    load_network,
+    load_unet,
+    read_info,
+    save_network,
+    save_tensors,
+    save_unet,
+)
+from vdm_blocks.models import (
+    FactorizedSpec,
+    JointSpec,
+    TransformerSpec,
+    UNetSpec,
+    VideoTransformer,
+    VideoUNet,
+)
 from vdm_blocks.models.plain import to_plain
 
 
@@ -31,6 +46,39 @@ def test_what_is_saved_loads_to_the_bit(spec: UNetSpec, tmp_path: Path) -> None:
     assert info.spec == spec
     assert dict(info.notes) == {"stage": "1"}
     assert {p.requires_grad for p in again.parameters()} == {True}
+
+
+@pytest.mark.parametrize("mixing", [FactorizedSpec(), JointSpec()], ids=["factorized", "joint"])
+def test_a_transformer_is_saved_with_its_plan(mixing: FactorizedSpec | JointSpec, tmp_path: Path) -> None:
+    spec = TransformerSpec(width=12, depth=1, heads=2, mixing=mixing, embedding=8, text_width=0)
+    net, x = awaken(VideoTransformer(spec)), inputs(LOCAL, dtype=torch.float32)
+    assert isinstance(net, VideoTransformer)
+    save_network(tmp_path / "a", net, notes={"stage": "1"}, dtype=torch.float32)
+    again = load_network(tmp_path / "a")
+    assert isinstance(again, VideoTransformer)
+    assert torch.equal(again(x.z_t, x.logsnr, x.cond), net(x.z_t, x.logsnr, x.cond))
+    assert read_info(tmp_path / "a").spec == spec
+    with pytest.raises(ValueError, match="holds a VideoTransformer; load it with load_network"):
+        load_unet(tmp_path / "a")
+
+
+def test_a_unet_is_the_same_file_either_way(tmp_path: Path) -> None:
+    net = network()
+    save_unet(tmp_path / "a", net)
+    save_network(tmp_path / "b", net)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert isinstance(load_network(tmp_path / "a"), VideoUNet)
+
+
+def test_a_plan_written_before_norms_could_be_chosen_is_read(tmp_path: Path) -> None:
+    net, x = network(), inputs(LOCAL, dtype=torch.float32)
+    plain = to_plain(LOCAL)
+    del plain["norm"], plain["skip_scale"]
+    metadata = {"format": "vdm_blocks.unet.1", "spec": json.dumps(plain), "notes": "{}"}
+    save_tensors(tmp_path / "old", net.state_dict(), metadata)
+    old = load_unet(tmp_path / "old")
+    assert old.spec == LOCAL
+    assert torch.equal(old(x.z_t, x.logsnr, x.cond), net(x.z_t, x.logsnr, x.cond))
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])

@@ -17,11 +17,22 @@ from torch import Tensor, nn
 
 from vdm_blocks.models.plain import from_plain, to_plain
 from vdm_blocks.models.spec import UNetSpec
+from vdm_blocks.models.transformer import VideoTransformer
+from vdm_blocks.models.transformer_spec import TransformerSpec
 from vdm_blocks.models.unet import VideoUNet
 
-__all__ = ["CheckpointInfo", "file_hash", "load_unet", "read_info", "save_tensors", "save_unet"]
+__all__ = [
+    "CheckpointInfo",
+    "file_hash",
+    "load_network",
+    "load_unet",
+    "read_info",
+    "save_network",
+    "save_tensors",
+    "save_unet",
+]
 
-_FORMAT = "vdm_blocks.unet.1"
+_UNET, _TRANSFORMER = "vdm_blocks.unet.1", "vdm_blocks.transformer.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +45,7 @@ class CheckpointInfo:
         adapter: what a student's `ScaleAdapter` was made from; None for a plain network.
     """
 
-    spec: UNetSpec
+    spec: UNetSpec | TransformerSpec
     notes: Mapping[str, str]
     adapter: Mapping[str, Any] | None = None
 
@@ -99,10 +110,25 @@ def save_unet(
     write_network(path, network, network.spec, notes=notes, dtype=dtype)
 
 
+def save_network(
+    path: str | os.PathLike[str],
+    network: VideoUNet | VideoTransformer,
+    *,
+    notes: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """`save_unet` for a `VideoTransformer` as well: a U-Net's file is the same, to the byte.
+
+    Raises:
+        ValueError: as `save_unet`.
+    """
+    write_network(path, network, network.spec, notes=notes, dtype=dtype)
+
+
 def write_network(
     path: str | os.PathLike[str],
     network: nn.Module,
-    spec: UNetSpec,
+    spec: UNetSpec | TransformerSpec,
     *,
     notes: Mapping[str, str] | None,
     dtype: torch.dtype,
@@ -116,7 +142,7 @@ def write_network(
             f"{lost[0]} and {len(lost) - 1} others are not finite as {dtype}; store them as torch.float32"
         )
     metadata = {
-        "format": _FORMAT,
+        "format": _UNET if isinstance(spec, UNetSpec) else _TRANSFORMER,
         "spec": json.dumps(to_plain(spec)),
         "notes": json.dumps(dict(notes or {})),
     }
@@ -141,14 +167,16 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
         raise ValueError(
             f"{path} cannot be read as safetensors ({error}); it may be truncated: copy or train it again"
         ) from error
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in (_UNET, _TRANSFORMER):
         raise ValueError(
             f"{path} was not written by save_unet (its format is {metadata.get('format', 'not stated')!r}, "
-            f"this version reads {_FORMAT!r}); load it with safetensors and build the network yourself"
+            f"this version reads {_UNET!r} and {_TRANSFORMER!r}); load it with safetensors and build the network "
+            "yourself"
         )
+    plan = UNetSpec if metadata["format"] == _UNET else TransformerSpec
     try:
         return CheckpointInfo(
-            spec=from_plain(UNetSpec, json.loads(metadata["spec"])),
+            spec=from_plain(plan, json.loads(metadata["spec"])),
             notes=json.loads(metadata["notes"]),
             adapter=json.loads(metadata["adapter"]) if "adapter" in metadata else None,
         )
@@ -157,6 +185,21 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
 
 
 def load_unet(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> VideoUNet:
+    """The U-Net at `path`, in evaluation mode on the CPU, its weights as `dtype`.
+
+    Raises:
+        ValueError: as `load_network`, or a file that holds a transformer.
+    """
+    if not isinstance(read_info(path).spec, UNetSpec):
+        raise ValueError(f"{path} holds a VideoTransformer; load it with load_network")
+    network = load_network(path, dtype=dtype)
+    assert isinstance(network, VideoUNet)
+    return network
+
+
+def load_network(
+    path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+) -> VideoUNet | VideoTransformer:
     """The network at `path`, in evaluation mode on the CPU, its weights as `dtype`.
 
     Raises:
@@ -166,7 +209,7 @@ def load_unet(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float3
     if info.adapter is not None:
         raise ValueError(f"{path} holds a student that is told the guidance scale; load it with load_student")
     with torch.device("meta"):
-        network = VideoUNet(info.spec)
+        network = VideoUNet(info.spec) if isinstance(info.spec, UNetSpec) else VideoTransformer(info.spec)
     load_into(network, read_tensors(path, dtype), what=str(path))
     return network.eval()
 

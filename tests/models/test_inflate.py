@@ -193,3 +193,73 @@ def test_diffusers_image_network() -> None:
     assert "conv_in" in report.left
     awaken(inflated.temporal)
     assert (inflated(video, time, None, False) - want).abs().max() > 1e-3
+
+
+def text_unet() -> tuple[nn.Module, dict[str, type[nn.Module]]]:
+    """diffusers' text-to-image U-Net, tiny and at random, and the types it is made of."""
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    net: nn.Module = diffusers.UNet2DConditionModel(
+        sample_size=8, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(8, 16),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4, attention_head_dim=4, cross_attention_dim=10,
+    ).eval()  # fmt: skip
+    return net, {type(module).__name__: type(module) for module in net.modules()}
+
+
+TEXT, STEPS = randn(2, 5, 10, seed=3, dtype=torch.float32), torch.tensor([3, 700])
+CLIP = randn(2, 3, 4, 8, 8, seed=2, dtype=torch.float32)
+CALL = (torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 5, 10))
+
+
+def alone(net: nn.Module) -> Tensor:
+    """Every frame through the image network, under its own clip's caption and timestep."""
+    out: Tensor = net(
+        CLIP.transpose(1, 2).flatten(0, 1), STEPS.repeat_interleave(4), TEXT.repeat_interleave(4, 0)
+    )[0]
+    return out.unflatten(0, (2, 4)).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    "after", ["ResnetBlock2D", "Transformer2DModel", "BasicTransformerBlock", "mid_block.resnets.1"]
+)
+def test_diffusers_text_to_image_network(after: str) -> None:
+    net, kinds = text_unet()
+    want = alone(net).detach()
+    weights = {name: w.clone() for name, w in net.state_dict().items()}
+    chosen: list[str | type[nn.Module]] = [kinds.get(after, after)]
+    video, report = inflate(net, after=chosen, layer=lambda c: TemporalAttention(c, 2), example=CALL)
+    assert torch.equal(video(CLIP, STEPS, TEXT), want)
+    put = [path for path, _, _ in report.put]
+    assert put == [path for path, m in net.named_modules() if type(m).__name__ == after or path == after]
+    assert report.put[0][1] == type(net.get_submodule(put[0])).__name__
+    assert all(left in dict(net.named_modules()) and left not in put for left in report.left)
+    assert {"conv_in", "conv_out"} <= set(report.left)
+
+    # The new layers alone learn, and the picture network stays what it was.
+    optimizer = torch.optim.SGD(video.temporal.parameters(), lr=10.0)
+    for _ in range(2):  # the first step wakes the last maps, the second all others
+        video(CLIP, STEPS, TEXT).square().mean().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.any() for p in video.temporal.parameters())
+    assert all(torch.equal(w, weights[name]) for name, w in net.state_dict().items())
+    assert torch.equal(alone(net), want)
+    assert (video(CLIP, STEPS, TEXT) - want).abs().max() > 1e-6
+
+
+def test_each_clip_reads_its_own_caption_in_every_frame() -> None:
+    net, kinds = text_unet()
+    video, _ = inflate(net, after=[kinds["ResnetBlock2D"]], layer=TemporalConv, example=CALL)
+    other = torch.cat([TEXT[:1], TEXT[:1]])
+    change = (video(CLIP, STEPS, other) - video(CLIP, STEPS, TEXT)).abs().amax((1, 3, 4))
+    assert not change[0].any()
+    assert bool((change[1] > 1e-6).all())
+
+
+def test_tensors_within_a_mapping_go_to_every_frame() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor, more: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"sample": x + more["shift"][:, None, None, None]}
+
+    shift = torch.tensor([1.0, 2.0])
+    assert torch.equal(Inflated(Net(), [], [])(CLIP, {"shift": shift}), CLIP + shift.view(2, 1, 1, 1, 1))

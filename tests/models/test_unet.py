@@ -11,6 +11,8 @@ from contract import (
     BASE,
     CAUSAL,
     LOCAL,
+    MAGNITUDE,
+    ROOT_MEAN,
     SPECS,
     UPSAMPLER,
     Inputs,
@@ -22,7 +24,16 @@ from contract import (
 )
 from torch import Tensor
 
-from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet
+from vdm_blocks.models import (
+    ChannelNormSpec,
+    GroupNormSpec,
+    LevelSpec,
+    MagnitudeNormSpec,
+    RMSNormSpec,
+    UNetSpec,
+    VideoUNet,
+)
+from vdm_blocks.nn import ResidualBlock
 from vdm_blocks.types import Conditioning
 
 every = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -226,8 +237,9 @@ def test_time_is_seen() -> None:
     assert (call(net, turned).flip(2) - call(net, x)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("spec", [LOCAL, CAUSAL, replace(LOCAL, fold=1), replace(LOCAL, levels=(LOCAL.levels * 2)[:3])],
-                         ids=["local", "causal", "unfolded", "three levels"])  # fmt: skip
+@pytest.mark.parametrize("spec", [LOCAL, CAUSAL, replace(LOCAL, fold=1), replace(LOCAL, levels=(LOCAL.levels * 2)[:3]),
+                                  ROOT_MEAN, MAGNITUDE],
+                         ids=["local", "causal", "unfolded", "three levels", "root mean", "magnitude"])  # fmt: skip
 def test_receptive_field_is_exact(spec: UNetSpec) -> None:
     net = network(replace(spec, levels=tuple(replace(level, channels=2) for level in spec.levels)))
     field = net.receptive_field()
@@ -252,9 +264,34 @@ def test_receptive_field_is_exact(spec: UNetSpec) -> None:
     assert int((seen - long // 2).abs().max()) == frames
 
 
-def test_receptive_field_is_everything_with_attention() -> None:
+def test_receptive_field_is_everything_with_attention_and_with_groups() -> None:
     assert VideoUNet(BASE).receptive_field() is None
     assert VideoUNet(UPSAMPLER).receptive_field() is None
+    assert VideoUNet(replace(LOCAL, norm=GroupNormSpec(groups=2))).receptive_field() is None
+
+
+@pytest.mark.parametrize("scale", [2**-0.5, 1.0], ids=["scaled", "not scaled"])
+def test_scaled_skips_keep_variances(scale: float) -> None:
+    """Of two independent parts of variance 1 the sum has 2, and a half of it with s^2 = 1/2."""
+    torch.manual_seed(0)
+    block = ResidualBlock(16, 16, 4, skip_scale=scale)
+    with torch.no_grad():
+        block.film.weight.zero_()
+        block.film.bias.zero_()
+        torch.nn.init.normal_(block.conv2.conv.weight, std=(9 * 16 * 0.3558) ** -0.5)  # E silu(n)^2 = 0.3558
+        out = block(torch.randn(4, 16, 2, 16, 16), torch.zeros(4, 4))
+    assert abs(float(out.var()) / (2 * scale**2) - 1) < 0.1
+
+
+def test_norms_and_skips_are_those_of_the_plan() -> None:
+    x = inputs(LOCAL)
+    outs = [
+        call(network(replace(LOCAL, norm=norm, skip_scale=skip_scale)), x)
+        for norm in (ChannelNormSpec(), GroupNormSpec(groups=2), MagnitudeNormSpec(), RMSNormSpec())
+        for skip_scale in (1.0, 0.5)
+    ]
+    for index, one in enumerate(outs):
+        assert all((one - other).abs().max() > 1e-6 for other in outs[:index])
 
 
 def test_causal_network_is_blind_to_the_future() -> None:
@@ -324,6 +361,9 @@ def test_state_keys_are_frozen() -> None:
         (lambda: replace(BASE, fold=0), "fold must be at least 1; got 0"),
         (lambda: replace(BASE, cond_channels=-1), "cond_channels"),
         (lambda: replace(BASE, text_width=-1), "text_width"),
+        (lambda: replace(BASE, skip_scale=0.0), "skip_scale must be positive and finite; got 0.0"),
+        (lambda: replace(BASE, norm=GroupNormSpec(groups=8)), "8 groups do not divide a level's 12 channels"),
+        (lambda: GroupNormSpec(groups=0), "groups must be at least 1"),
         (lambda: LevelSpec(channels=0), "channels must be at least 1"),
         (lambda: replace(BASE.levels[0], channels=9), "2 heads do not divide a level's 9 channels"),
     ],

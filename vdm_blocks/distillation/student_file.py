@@ -10,6 +10,7 @@ import torch
 from vdm_blocks.checkpoint import load_into, read_info, read_tensors, write_network
 from vdm_blocks.distillation.scale import ScaleRange
 from vdm_blocks.distillation.scale_adapter import ScaleAdapter
+from vdm_blocks.models.spec import UNetSpec
 from vdm_blocks.models.unet import VideoUNet
 
 __all__ = ["load_student", "save_student"]
@@ -61,6 +62,10 @@ def load_student(
         ValueError: as `load_unet`; or an adapter that this version cannot make.
     """
     info = read_info(path)
+    if not isinstance(info.spec, UNetSpec):
+        raise ValueError(
+            f"{path} holds a VideoTransformer, and students are U-Nets; load it with load_network"
+        )
     with torch.device("meta"):
         network: VideoUNet | ScaleAdapter = VideoUNet(info.spec)
         if info.adapter is not None:

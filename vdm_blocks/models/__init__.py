@@ -2,7 +2,11 @@
 
 from vdm_blocks.models.inflate import Inflated, Inflation, inflate, inflate_unet
 from vdm_blocks.models.spec import (
+    ChannelNormSpec,
+    GroupNormSpec,
     LevelSpec,
+    MagnitudeNormSpec,
+    RMSNormSpec,
     SpatialAttentionSpec,
     TemporalAttentionSpec,
     TemporalConvSpec,
@@ -15,11 +19,15 @@ from vdm_blocks.models.transformer_spec import FactorizedSpec, JointSpec, Transf
 from vdm_blocks.models.unet import VideoUNet
 
 __all__ = [
+    "ChannelNormSpec",
     "FactorizedSpec",
+    "GroupNormSpec",
     "Inflated",
     "Inflation",
     "JointSpec",
     "LevelSpec",
+    "MagnitudeNormSpec",
+    "RMSNormSpec",
     "SpatialAttentionSpec",
     "TemporalAttentionSpec",
     "TemporalConvSpec",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,8 +88,9 @@ class Inflated(nn.Module):
 
         Args:
             video: (B, C, T, H, W).
-            args: what else the network takes, in its order. A tensor (B, ...) is given to each of the sample's
-                frames, a video (B, C', T, H', W') frame by frame, anything else as it is.
+            args: what else the network takes, in its order, such as timesteps and a caption's states. A tensor
+                (B, ...) is given to each of the sample's frames, a video (B, C', T, H', W') frame by frame, a mapping
+                entry by entry, anything else as it is.
             images: bool, (B,) or (B, T); frames that are independent pictures, for layers that take such a mask.
 
         Returns:
@@ -102,6 +103,8 @@ class Inflated(nn.Module):
         batch, frames = video.shape[0], video.shape[2]
 
         def fold(value: object) -> object:
+            if isinstance(value, Mapping):
+                return {name: fold(entry) for name, entry in value.items()}
             if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != batch:
                 return value
             if value.ndim == 5 and value.shape[2] == frames:
@@ -113,12 +116,15 @@ class Inflated(nn.Module):
             out = self.network(fold_frames(video), *map(fold, args))
         finally:
             self._clip.frames = self._clip.images = None
-        if isinstance(out, (tuple, list)):
-            out = out[0]
+        answer = out
+        if isinstance(out, Mapping):
+            out = next(iter(out.values()), None)
+        elif isinstance(out, (tuple, list)):
+            out = next(iter(out), None)
         if not isinstance(out, Tensor) or out.ndim != 4:
             raise ValueError(
-                f"the network answered with {type(out).__name__}; it must be a tensor of images, or a tuple that "
-                "begins with one: wrap the network so that it is"
+                f"the network answered with {type(answer).__name__}; it must be a tensor of images, or a tuple or "
+                "mapping that begins with one: wrap the network so that it is"
             )
         return unfold_frames(out, frames)
 
@@ -133,7 +139,9 @@ def inflate(
     """A video network of the image network and a layer over time after each block that `after` names.
 
     Layers that start as the identity, as `TemporalConv` and `TemporalAttention` do, leave the network's answer to
-    the bit what it was, frame by frame (arXiv 2212.11565, section 3; 2304.08818, section 3.1).
+    the bit what it was, frame by frame (arXiv 2212.11565, section 3; 2304.08818, section 3.1). Train `.temporal` of
+    the result alone, or all of it. It takes networks of diffusers as they are: `UNet2DModel`, and
+    `UNet2DConditionModel`, whose caption (B, L, D) each frame of the sample reads.
 
     Args:
         network: takes images (B, C, H, W); it gets hooks and is otherwise untouched.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = [
+    "ChannelNormSpec",
+    "GroupNormSpec",
     "LevelSpec",
+    "MagnitudeNormSpec",
+    "RMSNormSpec",
     "SpatialAttentionSpec",
     "TemporalAttentionSpec",
     "TemporalConvSpec",
@@ -64,6 +69,31 @@ class TextAttentionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChannelNormSpec:
+    """Layer normalisation of each position's channels: local, and the fastest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSNormSpec:
+    """Root-mean-square normalisation of each position's channels: local."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagnitudeNormSpec:
+    """Root-mean-square normalisation of each position's channels with nothing to learn: local."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupNormSpec:
+    """Groups of channels over a whole frame, so that the network sees the frame, and tiles of it differ."""
+
+    groups: int = 32
+
+    def __post_init__(self) -> None:
+        _positive(groups=self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LevelSpec:
     """One resolution of the U-Net.
 
@@ -101,6 +131,9 @@ class UNetSpec:
         embedding: width of the vector of log-SNR, augmentation, frame rate and pooled text.
         text_width: width of the text states, 0 for a network without text.
         text_inner: width that they are projected to, once, for all levels.
+        norm: of the residual blocks and before the last convolution.
+        skip_scale: factor on the sum at the end of every residual block and on what the skip connections carry up;
+            2 ** -0.5 keeps variances where both parts have the same one (arXiv 2104.07636, 2205.11487, appendix B.1).
     """
 
     levels: tuple[LevelSpec, ...]
@@ -110,6 +143,8 @@ class UNetSpec:
     embedding: int = 256
     text_width: int = 384
     text_inner: int = 128
+    norm: ChannelNormSpec | GroupNormSpec | MagnitudeNormSpec | RMSNormSpec = ChannelNormSpec()
+    skip_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -124,6 +159,12 @@ class UNetSpec:
             raise ValueError(
                 "a level attends to text but text_width is 0; set it to the width of the text states"
             )
+        if not 0 < self.skip_scale < math.inf:
+            raise ValueError(f"skip_scale must be positive and finite; got {self.skip_scale}")
+        if isinstance(self.norm, GroupNormSpec):
+            for channels in {level.channels for level in self.levels}:
+                if channels % self.norm.groups:
+                    raise ValueError(f"{self.norm.groups} groups do not divide a level's {channels} channels")
 
     @property
     def divisor(self) -> int:

@@ -5,6 +5,8 @@ Axes: B batch, C channels, T frames, H height, W width, L text tokens, D token w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,6 +65,10 @@ class VideoTransformer(nn.Module):
         if beyond:
             raise ValueError(f"no block {beyond}; this network has blocks 0 to {len(self.blocks) - 1}")
         self._checkpointed = frozenset(blocks)
+
+    def units(self) -> Iterator[nn.Module]:
+        """The blocks in their order: what to shard or compile one by one, as `VideoUNet.units` says."""
+        yield from self.blocks
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
         """Predicts from the noisy video `z_t` at log-SNR `logsnr` under `cond`.

@@ -6,7 +6,7 @@ Axes: B batch, C channels, T frames, H height, W width, L text tokens, D text wi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +14,37 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vdm_blocks.models.context import Context, ContextEncoder
-from vdm_blocks.models.spec import LevelSpec, TemporalAttentionSpec, TemporalConvSpec, UNetSpec
+from vdm_blocks.models.spec import (
+    GroupNormSpec,
+    LevelSpec,
+    MagnitudeNormSpec,
+    RMSNormSpec,
+    TemporalAttentionSpec,
+    TemporalConvSpec,
+    UNetSpec,
+)
 from vdm_blocks.nn.attention import SpatialAttention, TemporalAttention, TextAttention
 from vdm_blocks.nn.axes import channels_last, check_video, from_last, to_last
 from vdm_blocks.nn.blocks import ResidualBlock, modulated_norm
 from vdm_blocks.nn.conv import SpatialConv, TemporalConv, zero_
+from vdm_blocks.nn.group_norm import FrameGroupNorm
+from vdm_blocks.nn.magnitude import MagnitudeNorm
+from vdm_blocks.nn.norm import RMSNorm
 from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.nn.resample import SpatialDownsample, SpatialUpsample, fold_space, unfold_space
 from vdm_blocks.types import Conditioning
 
 __all__ = ["VideoUNet"]
+
+
+def norm_of(spec: UNetSpec) -> Callable[[int], nn.Module] | None:
+    """The norm that `spec` asks for, as residual blocks take it."""
+    norm = spec.norm
+    if isinstance(norm, GroupNormSpec):
+        return lambda channels: FrameGroupNorm(norm.groups, channels)
+    if isinstance(norm, RMSNormSpec):
+        return RMSNorm
+    return (lambda _: MagnitudeNorm()) if isinstance(norm, MagnitudeNormSpec) else None
 
 
 class Unit(nn.Module):
@@ -37,7 +58,9 @@ class Unit(nn.Module):
             if isinstance(temporal, TemporalConvSpec)
             else None
         )
-        self.block = ResidualBlock(channels, c, unet.embedding, temporal=conv)
+        self.block = ResidualBlock(
+            channels, c, unet.embedding, temporal=conv, norm=norm_of(unet), skip_scale=unet.skip_scale
+        )
         self.space = SpatialAttention(c, spec.attention.heads) if spec.attention is not None else None
         self.text = TextAttention(c, unet.text_inner, spec.text.heads) if spec.text is not None else None
         self.time = (
@@ -78,8 +101,8 @@ class VideoUNet(nn.Module):
 
     The noisy video, with the conditioning video concatenated, is folded into patches, passes the levels down and
     up again with one skip connection a level, and unfolds to the prediction. The last convolution starts at zero,
-    and with it the prediction. Space-time factorized throughout (arXiv 2210.02303, section 2.4); no norm looks
-    beyond its own position, so with convolution as the only mixing the network is local, and
+    and with it the prediction. Space-time factorized throughout (arXiv 2210.02303, section 2.4); but for that over
+    groups, no norm looks beyond its own position, so with convolution as the only mixing the network is local, and
     `receptive_field` says how local.
 
     Args:
@@ -105,6 +128,8 @@ class VideoUNet(nn.Module):
             Level(own, next_, spec) for own, next_ in zip(spec.levels, coarser, strict=True)
         )
         self.film = nn.Linear(spec.embedding, 2 * first)
+        norm = norm_of(spec)
+        self.norm = None if norm is None else norm(first)
         self.head = zero_(SpatialConv(first, patch * spec.channels))
         self._checkpointed: frozenset[int] = frozenset()
 
@@ -118,6 +143,22 @@ class VideoUNet(nn.Module):
         if beyond:
             raise ValueError(f"no level {beyond}; this network has levels 0 to {len(self.levels) - 1}")
         self._checkpointed = frozenset(levels)
+
+    def units(self) -> Iterator[nn.Module]:
+        """The parts that hold nearly all weights and run one after another, in their order.
+
+        They are what to hand to `fully_shard` before the network itself, or to `torch.compile` one by one:
+
+            for unit in network.units():
+                fully_shard(unit)
+            fully_shard(network)
+
+        `DistributedDataParallel` takes the network whole; give it `find_unused_parameters=True` if there are batches
+        of clips of one frame, which leave what mixes frames without a gradient.
+        """
+        levels = list(self._levels())
+        yield from (unit for level in levels for unit in level.down)
+        yield from (unit for level in reversed(levels) for unit in level.up)
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
         """Predicts from the noisy video `z_t` at log-SNR `logsnr` under `cond`.
@@ -135,7 +176,7 @@ class VideoUNet(nn.Module):
         for index, level in levels:
             x = self._run(level.down, index, x, context)
             if level.shrink is not None:
-                skips.append(x)
+                skips.append(x if self.spec.skip_scale == 1 else x * self.spec.skip_scale)
                 x = level.shrink(x)
         for index, level in reversed(levels):
             if level.grow is not None:
@@ -143,15 +184,17 @@ class VideoUNet(nn.Module):
                 x = from_last(level.merge(torch.cat([to_last(level.grow(x)), to_last(skips.pop())], dim=-1)))
             x = self._run(level.up, index, x, context)
         assert not skips
-        x = self.head(F.silu(modulated_norm(x, self.film(context.emb))))
+        x = self.head(F.silu(modulated_norm(x, self.film(context.emb), self.norm)))
         return unfold_space(x, self.spec.fold)
 
     def receptive_field(self) -> tuple[int, int] | None:
         """(frames, pixels): how far away an input may lie that an output value depends on; None for everywhere.
 
         The farthest over all positions and to the farther side: a value near the edge of its patch sees farther to
-        the other side of it. Attention within frames or across them sees everywhere.
+        the other side of it. Attention within frames or across them sees everywhere, and norms over groups do.
         """
+        if isinstance(self.spec.norm, GroupNormSpec):
+            return None
         frames, pixels, side = 0, 2, 1  # the stem and the head are one position each
         for level in self.spec.levels:
             if level.attention is not None or isinstance(level.temporal, TemporalAttentionSpec):

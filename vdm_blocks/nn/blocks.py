@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,26 +17,44 @@ __all__ = ["ResidualBlock"]
 
 
 class ResidualBlock(nn.Module):
-    """skip(x) + conv(silu(film(norm(temporal(conv(silu(norm(x)))))))).
+    """s (skip(x) + conv(silu(film(norm(temporal(conv(silu(norm(x))))))))).
 
     film(h) = (1 + scale) h + shift, both read from `emb` (arXiv 2105.05233, section 3, 'adaptive group norm', here
     with a norm per position); the second convolution starts at zero, so the block starts as its skip. The first
-    convolution is factorized over space and time where `temporal` is given; otherwise frames do not mix.
+    convolution is factorized over space and time where `temporal` is given; otherwise frames do not mix. With
+    s = 1 / sqrt(2) the sum keeps its variance (arXiv 2104.07636, section 2.4).
 
     Args:
         in_channels, out_channels: C and C'.
         embedding: E, width of `emb`.
         temporal: the convolution over time after the first one over space, or None.
+        norm: from a number of channels to a norm; None takes `ChannelNorm`, whose second one is fused with film.
+        skip_scale: s.
 
     Shape: x (B, C, T, H, W), emb (B, E) or (B, T, E) -> (B, C', T, H, W).
+
+    >>> from vdm_blocks.nn.group_norm import FrameGroupNorm
+    >>> block = ResidualBlock(8, 8, 4, norm=lambda c: FrameGroupNorm(2, c), skip_scale=2**-0.5)
+    >>> x = torch.randn(1, 8, 2, 4, 4)
+    >>> torch.equal(block(x, torch.zeros(1, 4)), x * 2**-0.5)
+    True
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, embedding: int, *, temporal: TemporalConv | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        *,
+        temporal: TemporalConv | None = None,
+        norm: Callable[[int], nn.Module] | None = None,
+        skip_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.norm = ChannelNorm(in_channels)
+        self.skip_scale = skip_scale
+        self.norm = ChannelNorm(in_channels) if norm is None else norm(in_channels)
+        self.norm2 = None if norm is None else norm(out_channels)
         self.conv1 = SpatialConv(in_channels, out_channels)
         self.temporal = temporal
         self.film = nn.Linear(embedding, 2 * out_channels)
@@ -47,14 +67,17 @@ class ResidualBlock(nn.Module):
         h = self.conv1(F.silu(self.norm(x)))
         if self.temporal is not None:
             h = self.temporal(h, images)
-        h = self.conv2(F.silu(modulated_norm(h, self.film(emb))))
+        h = self.conv2(F.silu(modulated_norm(h, self.film(emb), self.norm2)))
         skip = x if self.skip is None else from_last(self.skip(to_last(x)))
         out: Tensor = skip + h
-        return out
+        return out if self.skip_scale == 1 else out * self.skip_scale
 
 
-def modulated_norm(x: Tensor, film: Tensor) -> Tensor:
-    """(1 + scale) norm(x) + shift, with (scale, shift) = `film`, (B, 2 C) or (B, T, 2 C)."""
+def modulated_norm(x: Tensor, film: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """(1 + scale) norm(x) + shift, with (scale, shift) = `film`, (B, 2 C) or (B, T, 2 C).
+
+    Without a `norm` it is layer normalisation of each position's channels.
+    """
     scale, shift = (film[:, None] if film.ndim == 2 else film)[:, :, None, None].to(x.dtype).chunk(2, dim=-1)
-    normed = F.layer_norm(to_last(x), (x.shape[1],))
+    normed = F.layer_norm(to_last(x), (x.shape[1],)) if norm is None else to_last(norm(x))
     return from_last(torch.addcmul(shift, normed, 1 + scale))
