@@ -6,24 +6,16 @@ With pixels of variance p, noise-to-signal r2 = 1 / SNR and u = 1 + r2 / p the e
 
     excess of variance = ERROR^2 / u^2,    squared distance from the truth = 2 p (1 - 1 / u) + ERROR^2 / u^2,
 
-and the distance is least at r2 = ERROR^2 - p. With a network of yours the same loop finds the level that is best.
+and the distance is least at r2 = ERROR^2 - p. With a stage of yours the same sweep finds the best.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from vdm_blocks import (
-    Conditioning,
-    ConditioningAugmentation,
-    CosineSchedule,
-    Denoised,
-    Heun,
-    KeyedNoise,
-    expand_level,
-    sample,
-    uniform_logsnr_times,
-)
+from vdm_blocks import Conditioning, CosineSchedule, Denoised, KeyedNoise, expand_level
+from vdm_blocks.conditioning import ConditioningAugmentation, sweep_augmentation
+from vdm_blocks.sampling import Heun, sample, uniform_logsnr_times
 
 ERROR, VARIANCE, SHAPE, SAMPLES = 0.8, 0.25, (1, 4, 16, 16), 16
 schedule = CosineSchedule()
@@ -50,20 +42,29 @@ def main() -> None:
     size = (SAMPLES, *SHAPE)
     truth = VARIANCE**0.5 * noise.normal(size, step="truth")
     from_before = truth + ERROR * noise.normal(size, step="error")
-    augmentation = ConditioningAugmentation()
     times = uniform_logsnr_times(40, schedule, logsnr_min=-9.0, logsnr_max=12.0)
+
+    def run(snr: float) -> Tensor:
+        video, logsnr = ConditioningAugmentation().at_snr(from_before, snr, generator=noise)
+        start, cond = noise.normal(size, step="start"), Conditioning(video=video, aug_logsnr=logsnr)
+        return sample(Stage(), Heun(), times, start, cond)
+
+    sweep = sweep_augmentation(
+        run,
+        [100.0, 20.0, 10.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.0, 0.3],
+        measures={
+            "excess of variance": lambda x: float(x.var() - VARIANCE),
+            "squared distance": lambda x: float((x - truth).square().mean()),
+        },
+    )
     print(f"{'SNR':>8}{'excess of variance':>22}{'squared distance':>22}")
-    best = (float("inf"), 0.0)
-    for snr in (100.0, 20.0, 10.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.0, 0.3):
-        video, logsnr = augmentation.at_snr(from_before, snr, generator=noise)
-        cond = Conditioning(video=video, aug_logsnr=logsnr)
-        x = sample(Stage(), Heun(), times, noise.normal(size, step="start"), cond)
+    for snr, excess, distance in zip(sweep.snrs, *sweep.measures.values(), strict=True):
         u = 1 + 1 / snr / VARIANCE
-        excess, distance = float(x.var() - VARIANCE), float((x - truth).square().mean())
         known = ERROR**2 / u**2, 2 * VARIANCE * (1 - 1 / u) + ERROR**2 / u**2
         print(f"{snr:8.1f}{excess:12.3f} ({known[0]:6.3f}){distance:13.3f} ({known[1]:6.3f})")
-        best = min(best, (distance, snr))
-    print(f"the least distance is at SNR {best[1]}; the formula says {1 / (ERROR**2 - VARIANCE):.2f}")
+    least = sweep.least("squared distance")
+    print(f"the least distance is at SNR {least}; the formula says {1 / (ERROR**2 - VARIANCE):.2f}")
+    sweep.plot().savefig("augmentation_sweep.png")  # the curves, and a frame of every level
 
 
 if __name__ == "__main__":

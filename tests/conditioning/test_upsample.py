@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
-from vdm_blocks.conditioning.upsample import blend_frames, repeat_frames, upsample_bicubic, upsample_space
+from vdm_blocks.conditioning.upsample import (
+    blank_frames,
+    blend_frames,
+    repeat_frames,
+    upsample_bicubic,
+    upsample_space,
+)
 from vdm_blocks.diffusion.noise import KeyedNoise
 
 
@@ -28,6 +34,16 @@ def test_frames_repeat_and_the_mask_says_which_are_known() -> None:
         assert torch.equal(out[:, :3, k], video[:, :, k // 3])
         assert bool((out[:, 3, k] == (1.0 if k % 3 == 0 else -1.0)).all())
     assert bool((repeat_frames(video, 4)[:, 3] == 1).all())
+
+
+def test_blank_frames_hold_nothing_but_the_known_ones() -> None:
+    video = torch.randn(2, 3, 4, 2, 2)
+    out = blank_frames(video, 12)
+    assert torch.equal(out[:, :3, ::3], video)
+    assert bool((out[:, :3].reshape(2, 3, 4, 3, 2, 2)[:, :, :, 1:] == 0).all())
+    assert torch.equal(out[:, 3:], repeat_frames(video, 12)[:, 3:])
+    with pytest.raises(ValueError, match="multiple"):
+        blank_frames(video, 13)
 
 
 def keys(d: torch.Tensor, a: float = -0.75) -> torch.Tensor:

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from vdm_blocks.nn.axes import check_video, fold_frames, unfold_frames
 
-__all__ = ["blend_frames", "repeat_frames", "upsample_bicubic", "upsample_space"]
+__all__ = ["blank_frames", "blend_frames", "repeat_frames", "upsample_bicubic", "upsample_space"]
 
 
 def upsample_space(video: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resizing of every frame (arXiv 2210.02303, section 2.4).
+    """Bilinear resizing of every frame (arXiv 2210.02303).
 
     Args:
         video: (B, C, T, H, W).
@@ -52,7 +52,7 @@ def repeat_frames(video: Tensor, frames: int) -> Tensor:
     """Each frame repeated, and one more channel that is 1 where a frame is one of the given ones, else -1.
 
     Frame k of the given video stands at k n, k n + 1, ... k n + n - 1 of the result, and is known at k n
-    (arXiv 2210.02303, section 2.4: 'repeating frames').
+    (arXiv 2210.02303: 'repeating frames').
 
     Args:
         video: (B, C, T, H, W).
@@ -66,6 +66,20 @@ def repeat_frames(video: Tensor, frames: int) -> Tensor:
     """
     times = _times(video, frames)
     return torch.cat([video.repeat_interleave(times, dim=2), _known(video, times)], dim=1)
+
+
+def blank_frames(video: Tensor, frames: int) -> Tensor:
+    """Each frame followed by blank ones, of 0 everywhere, and one more channel as that of `repeat_frames`.
+
+    Frame k of the given video stands at k n (arXiv 2210.02303: 'filling in blank frames'). For a network
+    that should find out itself what lies between.
+
+    Arguments, result and errors as for `repeat_frames`.
+    """
+    times = _times(video, frames)
+    blank = video.new_zeros(*video.shape[:2], frames, *video.shape[3:])
+    blank[:, :, ::times] = video
+    return torch.cat([blank, _known(video, times)], dim=1)
 
 
 def blend_frames(video: Tensor, frames: int) -> Tensor:
