@@ -115,7 +115,11 @@ def test_without_any_text_there_is_nothing_to_guide() -> None:
     assert counted.batches == [3]
 
 
-@pytest.mark.parametrize("make", [ClassifierFreeGuidance, RescaledGuidance, ProjectedGuidance])
+def multi(denoiser: Denoiser, scale: float, *, both: Passes = Passes.APART) -> MultiGuidance:
+    return MultiGuidance(denoiser, [Guide(without=Conditioning.without_text, scale=scale)], both=both)
+
+
+@pytest.mark.parametrize("make", [ClassifierFreeGuidance, RescaledGuidance, ProjectedGuidance, multi])
 def test_both_evaluations_together_or_apart_agree(make: Any) -> None:
     for t in (T, torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)):
         apart, together = Counted(EXACT), Counted(EXACT)

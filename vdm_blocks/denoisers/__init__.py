@@ -6,7 +6,7 @@ from vdm_blocks.denoisers.classifier_free import ClassifierFreeGuidance
 from vdm_blocks.denoisers.model import ModelDenoiser
 from vdm_blocks.denoisers.multi import Guide, MultiGuidance
 from vdm_blocks.denoisers.passes import Passes
-from vdm_blocks.denoisers.projected import ProjectedGuidance
+from vdm_blocks.denoisers.projected import Momentum, ProjectedGuidance
 from vdm_blocks.denoisers.quantile import magnitude_quantile
 from vdm_blocks.denoisers.reconstruction import ReconstructionGuidance, Replacement
 from vdm_blocks.denoisers.rescaled import RescaledGuidance
@@ -32,6 +32,7 @@ __all__ = [
     "Guide",
     "Interval",
     "ModelDenoiser",
+    "Momentum",
     "MultiGuidance",
     "OfLogSNR",
     "Oscillating",

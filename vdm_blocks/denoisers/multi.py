@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdm_blocks.denoisers.passes import is_everywhere
+from vdm_blocks.denoisers.passes import Passes, evaluate_all, is_everywhere
 from vdm_blocks.denoisers.scales import Scale, as_scale
 from vdm_blocks.denoisers.wrapper import DenoiserWrapper
 from vdm_blocks.diffusion.broadcast import expand_level
@@ -39,16 +39,18 @@ class MultiGuidance(DenoiserWrapper):
     Args:
         denoiser: the denoiser to guide.
         guides: the conditions, in the order in which they are taken away.
+        both: whether the evaluations are made apart or together.
 
     Raises:
         ValueError: no guides.
     """
 
-    def __init__(self, denoiser: Denoiser, guides: Sequence[Guide]) -> None:
+    def __init__(self, denoiser: Denoiser, guides: Sequence[Guide], *, both: Passes = Passes.APART) -> None:
         super().__init__(denoiser)
         if not guides:
             raise ValueError("MultiGuidance got no guides; give at least one Guide(without=..., scale=...)")
         self.guides = tuple(guides)
+        self.both = both
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """The guided split of z_t at t, of shape (), (B,) or (B, T)."""
@@ -56,13 +58,14 @@ class MultiGuidance(DenoiserWrapper):
         scales = [as_scale(guide.scale)(t, logsnr) for guide in self.guides]
         below = [torch.zeros_like(scales[0]), *scales]
         above = [*scales, torch.ones_like(scales[0])]
-        x0, eps = torch.zeros_like(z_t), torch.zeros_like(z_t)
+        weights, conds = [], []
         for i, (low, high) in enumerate(zip(below, above, strict=True)):
             cond = self.guides[i - 1].without(cond) if i > 0 else cond
-            weight = high - low
-            if is_everywhere(weight, 0.0):
-                continue
-            part = self.denoiser(z_t, t, cond)
+            if not is_everywhere(high - low, 0.0):
+                weights.append(high - low)
+                conds.append(cond)
+        x0, eps = torch.zeros_like(z_t), torch.zeros_like(z_t)
+        for weight, part in zip(weights, evaluate_all(self.denoiser, z_t, t, conds, self.both), strict=True):
             x0 = x0 + expand_level(weight, part.x0) * part.x0
             eps = eps + expand_level(weight, part.eps) * part.eps
         return Denoised(x0, eps)

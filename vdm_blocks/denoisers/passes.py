@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 import torch
@@ -10,27 +11,37 @@ from torch import Tensor
 from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
-__all__ = ["Passes", "evaluate_both", "is_everywhere", "lerp"]
+__all__ = ["Passes", "evaluate_all", "evaluate_both", "is_everywhere", "lerp"]
 
 
 class Passes(Enum):
-    """How the two evaluations of guidance are made."""
+    """How the two or more evaluations of guidance are made."""
 
     APART = "one after the other: half the memory, and any conditioning will do"
-    TOGETHER = "as one batch of twice the size: faster where the device is not full"
+    TOGETHER = "as one batch of twice the size or more: faster where the device is not full"
+
+
+def evaluate_all(
+    denoiser: Denoiser, z_t: Tensor, t: Tensor, conds: Sequence[Conditioning], passes: Passes
+) -> Iterator[Denoised]:
+    """The denoiser's answer under each conditioning, in order."""
+    if passes is Passes.APART or len(conds) == 1:
+        for cond in conds:
+            yield denoiser(z_t, t, cond)
+        return
+    count = len(conds)
+    all_t = t if t.ndim == 0 else torch.cat([t] * count)
+    answer = denoiser(torch.cat([z_t] * count), all_t, Conditioning.cat(conds))
+    for x0, eps in zip(answer.x0.chunk(count), answer.eps.chunk(count), strict=True):
+        yield Denoised(x0, eps)
 
 
 def evaluate_both(
     denoiser: Denoiser, z_t: Tensor, t: Tensor, conds: tuple[Conditioning, Conditioning], passes: Passes
 ) -> tuple[Denoised, Denoised]:
     """The denoiser's answers under the first and the second conditioning."""
-    first, second = conds
-    if passes is Passes.APART:
-        return denoiser(z_t, t, first), denoiser(z_t, t, second)
-    both_t = t if t.ndim == 0 else torch.cat([t, t])
-    both = denoiser(torch.cat([z_t, z_t]), both_t, Conditioning.cat([first, second]))
-    x0, eps = both.x0.chunk(2), both.eps.chunk(2)
-    return Denoised(x0[0], eps[0]), Denoised(x0[1], eps[1])
+    first, second = evaluate_all(denoiser, z_t, t, conds, passes)
+    return first, second
 
 
 def is_everywhere(scale: Tensor, value: float) -> bool:

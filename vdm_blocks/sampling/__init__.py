@@ -10,6 +10,7 @@ from vdm_blocks.sampling.grids import karras_times, trailing_times, uniform_logs
 from vdm_blocks.sampling.heun import EDMHeun, Heun
 from vdm_blocks.sampling.langevin import LangevinCorrector
 from vdm_blocks.sampling.loop import StepInfo, sample
+from vdm_blocks.sampling.momentum import GuidanceMomentum, MomentumState
 from vdm_blocks.sampling.restart import Restart
 from vdm_blocks.sampling.rule import Draw, StepResult, StepRule
 from vdm_blocks.sampling.unipc import UniPC
@@ -22,8 +23,10 @@ __all__ = [
     "Draw",
     "EDMChurn",
     "EDMHeun",
+    "GuidanceMomentum",
     "Heun",
     "LangevinCorrector",
+    "MomentumState",
     "Restart",
     "StepDraw",
     "StepInfo",
