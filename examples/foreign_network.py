@@ -11,22 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vdm_blocks import (
-    DDIM,
-    EPS,
-    ClassifierFreeGuidance,
-    Conditioning,
-    CosineSchedule,
-    Denoiser,
-    DPMSolverPP2M,
-    DynamicThreshold,
-    KeyedNoise,
-    ModelDenoiser,
-    Oscillating,
-    StepRule,
-    sample,
-    uniform_times,
-)
+from vdm_blocks import EPS, Conditioning, CosineSchedule, Denoiser, KeyedNoise
+from vdm_blocks.denoisers import ClassifierFreeGuidance, DynamicThreshold, ModelDenoiser, Oscillating
+from vdm_blocks.sampling import DDIM, DPMSolverPP2M, StepRule, sample, uniform_times
 
 SHAPE = (3, 4, 8, 8)
 schedule = CosineSchedule()
