@@ -48,7 +48,7 @@ results:
 
 bench:
 	$(RUN)
-	@KINETO_LOG_LEVEL=99 $(PY) benchmarks/sampling.py
+	@KINETO_LOG_LEVEL=99 $(PY) benchmarks/steps.py
 	@$(PY) benchmarks/stages.py
 
 lint:

@@ -1,4 +1,4 @@
-"""What a step costs beyond its bare arithmetic, and what the loop holds: `python benchmarks/sampling.py`.
+"""What a step costs beyond its bare arithmetic, and what the loop holds: `python benchmarks/steps.py`.
 
 The network costs nothing here: it answers with videos that are there already. While one step of a rule runs, every
 operation on something as large as the video is written down; replayed alone, with the numbers that the rule had found,

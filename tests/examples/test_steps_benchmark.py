@@ -14,12 +14,12 @@ import torch
 from vdm_blocks.sampling import DDIM, DPMSolverPP2M, Heun, StepDraw, UniPC
 from vdm_blocks.types import Conditioning, Denoised
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "sampling.py"
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "steps.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_sampling", FILE)
+    spec = importlib.util.spec_from_file_location("benchmark_of_steps", FILE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
