@@ -146,19 +146,19 @@ PLANS: tuple[Plan, ...] = (
         "2-tsr",
         Grid(frames=32, height=24, width=40, fps=6),
         (level(64), level(64, text=True, attend=True)),
-        fold=2, temporal=True, frames=32, crop=None, steps=1100, batch=2,
+        fold=2, temporal=True, frames=32, crop=None, steps=1500, batch=2,
     ),
     upsampler(
         "3-ssr",
         Grid(frames=32, height=48, width=80, fps=6),
         (level(64), level(64), level(96, attend=True, text=True)),
-        fold=2, temporal=False, frames=8, crop=None, steps=1500, batch=3,
+        fold=2, temporal=False, frames=8, crop=None, steps=1300, batch=3,
     ),
     upsampler(
         "4-ssr",
         Grid(frames=32, height=192, width=320, fps=6),
         (level(64), level(64), level(64, attend=True, text=True)),
-        fold=4, temporal=False, frames=4, crop=None, steps=450, batch=2,
+        fold=4, temporal=False, frames=4, crop=None, steps=700, batch=2,
     ),
     upsampler(
         "5-tsr",
@@ -170,13 +170,13 @@ PLANS: tuple[Plan, ...] = (
         "6-tsr",
         Grid(frames=128, height=192, width=320, fps=24),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=900, batch=2,
+        fold=4, temporal=True, frames=8, crop=(96, 160), steps=600, batch=2,
     ),
     upsampler(
         "7-ssr",
         Grid(frames=128, height=768, width=1280, fps=24),
         (level(48), level(64, text=True)),
-        fold=4, temporal=False, frames=6, crop=(128, 128), steps=500, batch=3,
+        fold=4, temporal=False, frames=6, crop=(128, 128), steps=700, batch=3,
     ),
 )  # fmt: skip
 """In the order in which they run."""

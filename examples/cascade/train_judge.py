@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from judge import ATTRIBUTES, Judge, JudgeSpec, truth, vocabulary
+from memory import keep_memory
+from muon import Muon
 from torch import Tensor
 
 from vdm_blocks.data.raster import Raster
@@ -34,6 +36,7 @@ TEST_SEED = 900_001
 
 def main() -> None:
     args = arguments()
+    keep_memory()
     torch.set_num_threads(args.threads)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -43,7 +46,7 @@ def main() -> None:
     state = TrainingState(
         judge,
         EMA(judge, WarmedDecay(decay=0.995)),
-        torch.optim.AdamW(judge.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.02),
+        Muon(judge.parameters(), lr=args.rate),
     )
     file = out / "state.safetensors"
     # The length is no part of what the run is: a longer one goes on from a shorter.
@@ -176,9 +179,9 @@ def write_log(path: Path, rows: list[tuple[float, ...]]) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=77)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=16, help="clips and packs in a step, half of each")
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--tests", type=int, default=1000, help="unseen scenes for the final accuracy")
     parser.add_argument("--out", default=str(HERE / "judge"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
