@@ -1,0 +1,188 @@
+"""What each block is for, learned: a task that needs it is solved with it, and not with it removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vdm_blocks.nn import (
+    FactorizedConv,
+    JoinedTextAttention,
+    JointAttention,
+    Pointwise,
+    ResidualBlock,
+    SpatialAttention,
+    SpatialConv,
+    TemporalAttention,
+    TextAttention,
+    from_last,
+    to_last,
+)
+
+KINDS, CHANNELS, B, T, SIDE, LENGTH = 4, 12, 8, 4, 3, 3
+Draw = torch.Generator
+
+
+def one_hot(kind: Tensor) -> Tensor:
+    """(B, T, H, W) -> (B, KINDS + 1, T, H, W); the last channel says that there is nothing to see."""
+    return from_last(F.one_hot(kind, KINDS + 1).float())
+
+
+def kinds(draw: Draw, *shape: int) -> Tensor:
+    return torch.randint(KINDS, shape, generator=draw)
+
+
+def everywhere(kind: Tensor) -> Tensor:
+    """(B,) or (B, T) -> (B, T, H, W)."""
+    kind = kind[:, None].expand(-1, T) if kind.ndim == 1 else kind
+    return kind[:, :, None, None].expand(-1, -1, SIDE, SIDE)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A batch: what is seen, what else the block is told, and the kind to name at each place (-100: none)."""
+
+    x: Tensor
+    told: tuple[Tensor, ...]
+    answer: Tensor
+
+
+def frame_before(draw: Draw) -> Example:
+    """What was here one frame ago?"""
+    seen = kinds(draw, B, T, SIDE, SIDE)
+    answer = seen.roll(1, 1)
+    answer[:, 0] = -100
+    return Example(one_hot(seen), (), answer)
+
+
+def hidden(draw: Draw, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """A kind for each row of (rows, places), and a picture of nothing but that kind at one random place."""
+    kind = kinds(draw, shape[0])
+    place = torch.randint(shape[1], (shape[0], 1), generator=draw)
+    return kind, torch.full(shape, KINDS).scatter_(1, place, kind[:, None])
+
+
+def somewhere_in_the_frame(draw: Draw) -> Example:
+    """What is hidden at one place of this frame?"""
+    kind, seen = hidden(draw, (B * T, SIDE * SIDE))
+    return Example(one_hot(seen.view(B, T, SIDE, SIDE)), (), everywhere(kind.view(B, T)))
+
+
+def somewhere_in_the_clip(draw: Draw) -> Example:
+    """What is hidden at one place of one frame?"""
+    kind, seen = hidden(draw, (B, T * SIDE * SIDE))
+    return Example(one_hot(seen.view(B, T, SIDE, SIDE)), (), everywhere(kind))
+
+
+def somewhere_in_the_caption(draw: Draw) -> Example:
+    """What does the one word of the caption say that is not empty?"""
+    kind, words = hidden(draw, (B, LENGTH))
+    states, mask = F.one_hot(words, KINDS + 1).float(), torch.ones(B, LENGTH, dtype=torch.bool)
+    return Example(one_hot(torch.full((B, T, SIDE, SIDE), KINDS)), (states, mask), everywhere(kind))
+
+
+def counted_on(draw: Draw) -> Example:
+    """Which kind comes so many after the one seen here, as the embedding says?"""
+    seen, step = kinds(draw, B, T, SIDE, SIDE), kinds(draw, B)
+    return Example(one_hot(seen), (F.one_hot(step, KINDS).float(),), (seen + step.view(-1, 1, 1, 1)) % KINDS)
+
+
+class Around(nn.Module):
+    """A linear map, the block, and a linear map; nothing else in it mixes places, frames or conditions."""
+
+    def __init__(self, block: nn.Module, told: bool) -> None:
+        super().__init__()
+        self.stem, self.block, self.head = Pointwise(KINDS + 1, CHANNELS), block, Pointwise(CHANNELS, KINDS)
+        self.told = told
+
+    def forward(self, example: Example) -> Tensor:
+        """(B, KINDS, T, H, W): how likely each kind is."""
+        h = from_last(self.stem(to_last(example.x)))
+        h = self.block(h, *example.told) if self.told else self.block(h)
+        return from_last(self.head(to_last(h)))
+
+
+class Deaf(nn.Module):
+    """The residual block with nothing to be modulated by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = ResidualBlock(CHANNELS, CHANNELS, KINDS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.block(x, torch.zeros(x.shape[0], KINDS))
+        return out
+
+
+def accuracy(net: nn.Module, example: Example) -> float:
+    with torch.no_grad():
+        right = (net(example).argmax(1) == example.answer)[example.answer >= 0]
+    return float(right.float().mean())
+
+
+def learn(net: nn.Module, task: Callable[[Draw], Example], steps: int) -> float:
+    """The share of right answers on fresh batches after `steps` steps."""
+    draw = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-2)
+    for _ in range(steps):
+        example = task(draw)
+        optimizer.zero_grad()
+        F.cross_entropy(net(example), example.answer, ignore_index=-100).backward()
+        optimizer.step()
+    return sum(accuracy(net, task(draw)) for _ in range(16)) / 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A block, a task that cannot be done without it, and what is left when it is removed."""
+
+    make: Callable[[], nn.Module]
+    task: Callable[[Draw], Example]
+    without: Callable[[], nn.Module] = nn.Identity
+    told: bool = False
+    chance: float = 1 / KINDS
+
+
+NEEDS = {
+    "temporal tap": Need(make=lambda: FactorizedConv(CHANNELS, CHANNELS, 1), task=frame_before,
+                         without=lambda: SpatialConv(CHANNELS, CHANNELS, 1)),
+    "causal temporal tap": Need(make=lambda: FactorizedConv(CHANNELS, CHANNELS, 1, causal=True), task=frame_before,
+                                without=lambda: SpatialConv(CHANNELS, CHANNELS, 1)),
+    "temporal attention": Need(make=lambda: TemporalAttention(CHANNELS, 2), task=frame_before),
+    "spatial attention": Need(make=lambda: SpatialAttention(CHANNELS, 2), task=somewhere_in_the_frame,
+                              chance=1 / KINDS + 0.12),  # one place in nine sees the answer itself
+    "joint attention": Need(make=lambda: JointAttention(CHANNELS, 2), task=somewhere_in_the_clip,
+                            without=lambda: SpatialAttention(CHANNELS, 2), chance=1 / KINDS + 0.25),  # its own frame
+    "text attention": Need(make=lambda: TextAttention(CHANNELS, KINDS + 1, 2), task=somewhere_in_the_caption,
+                           told=True),
+    "text among keys and values": Need(make=lambda: JoinedTextAttention(CHANNELS, KINDS + 1, 2),
+                                       task=somewhere_in_the_caption, told=True,
+                                       without=lambda: SpatialAttention(CHANNELS, 2)),
+    "scale and shift": Need(make=lambda: ResidualBlock(CHANNELS, CHANNELS, KINDS), task=counted_on, told=True,
+                            without=Deaf),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("need", NEEDS.values(), ids=NEEDS)
+def test_is_solved_with_the_block_and_not_without(need: Need) -> None:
+    torch.manual_seed(0)
+    assert learn(Around(need.make(), need.told), need.task, 200) > 0.95
+    assert learn(Around(need.without(), False), need.task, 200) < need.chance + 0.12
+
+
+def test_trained_temporal_attention_sees_the_order_of_frames() -> None:
+    torch.manual_seed(0)
+    net = Around(TemporalAttention(CHANNELS, 2), False)
+    assert learn(net, frame_before, 200) > 0.95
+    example = frame_before(torch.Generator().manual_seed(1))
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = Example(example.x[:, :, order], (), example.answer)
+    with torch.no_grad():
+        change = (net(shuffled) - net(example)[:, :, order]).abs().mean()
+        scale = net(example).abs().mean()
+    assert change > 0.3 * scale
