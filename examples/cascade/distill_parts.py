@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from distilled_stages import SCALES, is_guided
 from muon import Muon
 from stages import Plan
-from students import SCALES, is_guided
 from torch import Tensor, nn
 from train import Log
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from distill_parts import blank
+from distilled_stages import RECIPES, STEPS, model_of, student_stage
 from judge import Judge
 from ledger import Ledger, Progress, Row
 from material import Captions
@@ -26,7 +27,6 @@ from safetensors.torch import load_file
 from sampling import SAMPLING, WEIGHTS, Sampling, find_weights, oscillating, stage_for
 from stages import PLANS, Plan
 from student_measures import case, grid_of, quality, sampled
-from students import RECIPES, STEPS, model_of, student_stage
 from torch import Tensor, nn
 
 from vdm_blocks.cascade import Stage
