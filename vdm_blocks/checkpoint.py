@@ -173,10 +173,12 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
             f"this version reads {_UNET!r} and {_TRANSFORMER!r}); load it with safetensors and build the network "
             "yourself"
         )
-    plan = UNetSpec if metadata["format"] == _UNET else TransformerSpec
     try:
+        plain = json.loads(metadata["spec"])
         return CheckpointInfo(
-            spec=from_plain(plan, json.loads(metadata["spec"])),
+            spec=from_plain(UNetSpec, plain)
+            if metadata["format"] == _UNET
+            else from_plain(TransformerSpec, plain),
             notes=json.loads(metadata["notes"]),
             adapter=json.loads(metadata["adapter"]) if "adapter" in metadata else None,
         )

@@ -217,7 +217,8 @@ def alone(net: nn.Module) -> Tensor:
     out: Tensor = net(
         CLIP.transpose(1, 2).flatten(0, 1), STEPS.repeat_interleave(4), TEXT.repeat_interleave(4, 0)
     )[0]
-    return out.unflatten(0, (2, 4)).transpose(1, 2)
+    video: Tensor = out.unflatten(0, (2, 4)).transpose(1, 2)
+    return video
 
 
 @pytest.mark.parametrize(

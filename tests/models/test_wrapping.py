@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from contract import BASE, awaken, inputs
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from vdm_blocks.models import FactorizedSpec, TransformerSpec, VideoTransformer, VideoUNet
 
@@ -83,11 +85,11 @@ def test_fully_sharded_has_the_same_gradients_and_loads_the_same_state(make: Mak
     fsdp = pytest.importorskip("torch.distributed.fsdp", reason="fully_shard came with torch 2.6")
     if not hasattr(fsdp, "fully_shard"):
         pytest.skip("fully_shard came with torch 2.6")
-    net, mesh = make(), dist.init_device_mesh("cpu", (1,))
+    net, mesh = make(), init_device_mesh("cpu", (1,))
     want, names = gradients(copy.deepcopy(net)), list(net.state_dict())
     for unit in (*net.units(), net):
         fsdp.fully_shard(unit, mesh=mesh)
     assert list(net.state_dict()) == names
     for got, exact in zip(gradients(net), want, strict=True):
-        assert isinstance(got, dist.tensor.DTensor)
+        assert isinstance(got, DTensor)
         torch.testing.assert_close(got.full_tensor(), exact)
