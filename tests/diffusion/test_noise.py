@@ -2,11 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vdm_blocks.diffusion import KeyedNoise, draw_normal
+from vdm_blocks.diffusion import (
+    IndependentNoise,
+    KeyedNoise,
+    LowDiscrepancyTimes,
+    MixedNoise,
+    ProgressiveNoise,
+    VideoNoise,
+    draw_normal,
+)
 
 SHAPE = (3, 2, 4, 5)
 
@@ -90,3 +101,48 @@ def test_any_source_draws() -> None:
     drawn = draw_normal(None, (2, 8), step=3)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.randn(2, 8))
+
+
+class Moves(TorchDispatchMode):
+    """Keeps what is copied, and refuses every draw of torch's own."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sources: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        assert torch.Tag.nondeterministic_seeded not in func.tags, f"{func} draws by itself"
+        if func is torch.ops.aten.copy_.default:
+            assert args[1].device.type == "cpu"
+            self.sources.append(args[1].clone())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("law", [IndependentNoise(), MixedNoise(a=0.5), ProgressiveNoise()], ids=str)
+def test_any_device_is_given_the_noise_of_the_cpu(law: VideoNoise) -> None:
+    """The reason why all devices agree: a draw is made on the CPU in float32 and copied, sample by sample."""
+    noise = KeyedNoise(seeds=(3, 5), stage="base")
+    with Moves() as elsewhere:
+        law.draw(noise, (2, 3, 2, 4, 4), step=1, device="meta")
+    with Moves() as here:
+        law.draw(noise, (2, 3, 2, 4, 4), step=1, dtype=torch.float64)
+    assert len(elsewhere.sources) == len(here.sources) >= 2
+    assert all(torch.equal(a, b) for a, b in zip(elsewhere.sources, here.sources, strict=True))
+    assert all(source.dtype == torch.float32 for source in elsewhere.sources)
+
+
+def test_the_watch_sees_a_draw_on_the_device() -> None:
+    with pytest.raises(AssertionError, match="draws by itself"), Moves():
+        torch.randn(3, device="meta")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_has_the_noise_of_the_cpu_to_the_bit(dtype: torch.dtype) -> None:
+    noise = KeyedNoise(seeds=(3, 5), stage="base")
+    here = noise.normal((2, *SHAPE), step=1, dtype=dtype)
+    assert torch.equal(noise.normal((2, *SHAPE), step=1, device="cuda", dtype=dtype).cpu(), here)
+    t = LowDiscrepancyTimes().draw(8, seed=0, step=3)
+    assert t.device.type == "cpu"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -195,7 +196,7 @@ def test_zero_terminal_snr_is_zero_and_follows_the_published_stretch() -> None:
     assert (schedule.alpha_sigma(t)[0] - published).abs().max() < 5e-5
 
 
-@pytest.mark.parametrize("low", [-math.inf, 20.0, 21.0, math.nan])
+@pytest.mark.parametrize("low", [-math.inf, -81.0, 20.0, 20.0 - 9e-7, 21.0, math.inf, math.nan])
 def test_bad_ranges_are_refused(low: float) -> None:
     for make in (
         CosineSchedule,
@@ -213,7 +214,7 @@ def test_bad_shapes_of_schedules_are_refused() -> None:
         LinearBetaSchedule(beta_min=2.0, beta_max=1.0)
     with pytest.raises(ValueError, match="offset > 0"):
         LinearBetaSchedule(offset=0.0)
-    with pytest.raises(ValueError, match="start < end"):
+    with pytest.raises(ValueError, match="start / tau"):
         SigmoidSchedule(start=1.0, end=0.0)
     with pytest.raises(ValueError, match="sigma_min < sigma_max"):
         KarrasSchedule(sigma_min=0.0)
@@ -227,3 +228,59 @@ def test_bad_shapes_of_schedules_are_refused() -> None:
         ZeroTerminalSNRSchedule(base=CosineSchedule())
     with pytest.raises(ValueError, match="at least 1"):
         LearnedSchedule(bins=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LinearBetaSchedule(beta_min=0.0, beta_max=1e-9, offset=10.0),
+        lambda: LinearBetaSchedule(offset=1e-40),
+        lambda: LinearBetaSchedule(beta_max=1e4),
+        lambda: KarrasSchedule(sigma_min=1.0, sigma_max=1.0 + 1e-9),
+        lambda: KarrasSchedule(sigma_min=1e-30),
+        lambda: ShiftedSchedule(base=CosineSchedule(), resolution=1e30),
+        lambda: InterpolatedSchedule(base=CosineSchedule(), resolution=1e-30),
+        lambda: ZeroTerminalSNRSchedule(base=LinearBetaSchedule(), logsnr_min=-100.0),
+    ],
+)
+def test_a_schedule_that_hardly_falls_or_falls_too_far_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"log-SNR of .* must fall by 1e-6"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: KarrasSchedule(rho=1e-4),
+        lambda: KarrasSchedule(rho=1e6),
+        lambda: KarrasSchedule(sigma_max=math.nan),
+        lambda: SigmoidSchedule(start=-1e4, end=-0.9e4),
+        lambda: SigmoidSchedule(start=0.0, end=1e-6),
+        lambda: SigmoidSchedule(tau=math.nan),
+        lambda: LinearBetaSchedule(beta_max=math.nan),
+        lambda: LinearBetaSchedule(offset=math.inf),
+        lambda: ShiftedSchedule(base=CosineSchedule(), resolution=math.nan),
+        lambda: InterpolatedSchedule(base=CosineSchedule(), resolution=64, low=math.nan),
+        lambda: ZeroTerminalSNRSchedule(base=LinearBetaSchedule(), logsnr_min=math.nan),
+    ],
+)
+def test_numbers_that_make_no_schedule_are_refused_in_a_sentence(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"\w+ got .*; "):
+        make()
+
+
+@pytest.mark.parametrize("low", [-80.0, -1e-6])
+def test_the_longest_and_the_shortest_range_work(low: float) -> None:
+    """At the limits of what is accepted both ends are finite in float32, and alpha and sigma not 0."""
+    ends = torch.tensor([0.0, 1.0])
+    for make in (
+        CosineSchedule,
+        LinearLogSNRSchedule,
+        SigmoidSchedule,
+        RectifiedFlowSchedule,
+        LearnedSchedule,
+    ):
+        schedule = make(logsnr_min=low, logsnr_max=low + max(-2 * low, 1e-6))
+        values = torch.stack([schedule.logsnr(ends), *schedule.alpha_sigma(ends)])
+        assert values.isfinite().all(), schedule
+        assert (values[1:] > 0).all(), schedule

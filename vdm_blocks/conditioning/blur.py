@@ -18,7 +18,8 @@ class BlurAugmentation:
 
     (arXiv 2106.15282, section 3.) Every frame is convolved with w_i w_j, w_j = exp(-j^2 / (2 width^2)) / sum,
     |i|, |j| <= radius, mirrored at the edges. Half of the examples are blurred, with a width uniform in [0.4, 0.6]
-    pixels, and none at sampling: that paper's setting for high resolutions. The network is not told; where it should be, use `ConditioningAugmentation`.
+    pixels, and none at sampling: that paper's setting for high resolutions. The network is not told; where it
+    should be, use `ConditioningAugmentation`.
 
     Attributes:
         share: of the examples that are blurred.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdm_blocks.diffusion.schedules import check_range, in_float32, scales_at
+from vdm_blocks.diffusion.schedules import check_ends, check_range, in_float32, scales_at
 
 __all__ = ["KarrasSchedule", "RectifiedFlowSchedule"]
 
@@ -73,7 +73,7 @@ class KarrasSchedule:
     variance-preserving schedule of the same log-SNR, -2 log sigma, would give.
 
     Raises:
-        ValueError: levels that are not positive and increasing, or `rho` not positive.
+        ValueError: levels that are not positive and increasing, or `rho` outside [0.1, 1000].
 
     >>> KarrasSchedule().alpha_sigma(torch.tensor([0.0, 1.0]))[1]
     tensor([2.0000e-03, 8.0000e+01])
@@ -84,11 +84,12 @@ class KarrasSchedule:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max < math.inf or not 0 < self.rho < math.inf:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf or not 0.1 <= self.rho <= 1000:
             raise ValueError(
                 f"KarrasSchedule got sigma_min={self.sigma_min}, sigma_max={self.sigma_max}, rho={self.rho}; it "
-                "needs 0 < sigma_min < sigma_max and rho > 0, for example 0.002, 80 and 7"
+                "needs 0 < sigma_min < sigma_max and rho from 0.1 to 1000, for example 0.002, 80 and 7"
             )
+        check_ends(str(self), -2 * math.log(self.sigma_max), -2 * math.log(self.sigma_min))
 
     def _ends(self) -> tuple[float, float]:
         return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)

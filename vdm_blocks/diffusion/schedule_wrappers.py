@@ -13,6 +13,7 @@ from vdm_blocks.diffusion.schedules import (
     NoiseSchedule,
     PathSchedule,
     VariancePreserving,
+    check_ends,
     in_float32,
     scales_at,
 )
@@ -60,6 +61,7 @@ class ShiftedSchedule:
                 f"ShiftedSchedule got resolution={self.resolution}, reference={self.reference}; both are sides in "
                 "pixels and must be positive"
             )
+        check_ends(f"ShiftedSchedule, shifted by {self.shift:.4g},", *_end_levels(self))
 
     @property
     def shift(self) -> float:
@@ -111,6 +113,7 @@ class InterpolatedSchedule:
                 f"InterpolatedSchedule from low={self.low} to high={self.high} does not fall everywhere; bring the "
                 "two closer together (on a cosine their ratio must stay below 23)"
             )
+        check_ends("InterpolatedSchedule", *_end_levels(self))
 
     def logsnr(self, t: Tensor) -> Tensor:
         """The base's, shifted by more where it is cleaner."""
@@ -151,12 +154,13 @@ class ZeroTerminalSNRSchedule(VariancePreserving):
     logsnr_min: float = -20.0
 
     def __post_init__(self) -> None:
-        end = float(self.base.logsnr(torch.ones((), dtype=torch.float64, device="cpu")))
+        end, first = _end_levels(self.base)
         if not -math.inf < self.logsnr_min < end:
             raise ValueError(
                 f"ZeroTerminalSNRSchedule got logsnr_min={self.logsnr_min}, but its base ends at {end:.4g}; it must be "
                 "finite and lower, for example -20 under a base that ends at -10"
             )
+        check_ends("ZeroTerminalSNRSchedule", self.logsnr_min, first)
 
     def _stretch(self) -> tuple[float, float, float, float]:
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
@@ -191,6 +195,13 @@ class ZeroTerminalSNRSchedule(VariancePreserving):
         """The stretched scales; 0 and 1 at t = 1."""
         alpha, sigma = super().alpha_sigma(t)
         return torch.where(t < 1, alpha, 0.0), torch.where(t < 1, sigma, 1.0)
+
+
+def _end_levels(schedule: NoiseSchedule) -> tuple[float, float]:
+    """The log-SNR at t = 1 and at t = 0."""
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64, device="cpu")
+    noisy, clean = schedule.logsnr(ends).detach().tolist()
+    return noisy, clean
 
 
 def _sigmoid(x: float) -> float:

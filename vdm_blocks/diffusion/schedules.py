@@ -25,6 +25,7 @@ __all__ = [
     "SigmoidSchedule",
     "VariancePreserving",
     "alpha_sigma_vp",
+    "check_ends",
     "check_range",
     "check_time",
     "in_float32",
@@ -105,12 +106,25 @@ def check_time(t: Tensor) -> None:
 
 
 def check_range(name: str, logsnr_min: float, logsnr_max: float) -> None:
-    """Refuse a log-SNR range that is empty, upside down or infinite."""
-    if not (math.isfinite(logsnr_min) and math.isfinite(logsnr_max) and logsnr_min < logsnr_max):
+    """Refuse a log-SNR range that is empty, upside down, infinite, or out of float32's reach."""
+    if not -_FARTHEST <= logsnr_min <= logsnr_max - _SHORTEST or not logsnr_max <= _FARTHEST:
         raise ValueError(
             f"{name} got logsnr_min={logsnr_min}, logsnr_max={logsnr_max}; both must be finite, the minimum "
-            "(noise, t=1) below the maximum (clean, t=0), for example -20 and 20"
+            "(noise, t=1) at least 1e-6 below the maximum (clean, t=0), for example -20 and 20, and neither beyond "
+            "-80 or 80, where float32 has no alpha or sigma left"
         )
+
+
+def check_ends(what: str, noisy: float, clean: float) -> None:
+    """Refuse a schedule whose numbers make its log-SNR too short, too long or not a number."""
+    if not -_FARTHEST <= noisy <= clean - _SHORTEST or not clean <= _FARTHEST:
+        raise ValueError(
+            f"the log-SNR of {what} would run from {clean:.4g}, clean, to {noisy:.4g}, noise; it must fall by 1e-6 at "
+            "least and stay between -80 and 80, beyond which float32 has no alpha or sigma left"
+        )
+
+
+_SHORTEST, _FARTHEST = 1e-6, 80.0
 
 
 @runtime_checkable
@@ -142,7 +156,7 @@ class CosineSchedule(VariancePreserving):
     """logsnr = -2 log tan(a t + b): alpha runs as cos(pi t / 2), cut off where the log-SNR leaves its range.
 
     b = atan(exp(-logsnr_max / 2)), a = atan(exp(-logsnr_min / 2)) - b (arXiv 2102.09672, eq. 17, made
-    continuous in arXiv 2202.00512, section 2 and appendix E).
+    continuous as in arXiv 2202.00512).
 
     Raises:
         ValueError: a range that is not finite and increasing.
@@ -186,7 +200,7 @@ class CosineSchedule(VariancePreserving):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearLogSNRSchedule(VariancePreserving):
-    """logsnr falls in a straight line (the fixed schedule of arXiv 2107.00630, appendix D.1)."""
+    """logsnr falls in a straight line (a fixed schedule of arXiv 2107.00630)."""
 
     logsnr_min: float = -20.0
     logsnr_max: float = 20.0
@@ -208,7 +222,7 @@ class LinearBetaSchedule(VariancePreserving):
     """The linear betas of DDPM in continuous time: alpha^2 = exp(-B).
 
     B = offset + beta_min t + (beta_max - beta_min) t^2 / 2
-    (arXiv 2011.13456, eq. 33.) `offset` keeps the log-SNR finite at t = 0, where it is about -log(offset).
+    (arXiv 2011.13456, appendix C.) `offset` keeps the log-SNR finite at t = 0, where it is about -log(offset).
 
     Raises:
         ValueError: betas or an offset that would not make it fall.
@@ -225,6 +239,9 @@ class LinearBetaSchedule(VariancePreserving):
                 f"offset={self.offset}; it needs 0 <= beta_min < beta_max and offset > 0, for example 0.1, "
                 "20 and 1e-4"
             )
+        first, last = self.offset, self.offset + 0.5 * (self.beta_min + self.beta_max)
+        noisy, clean = (-b - math.log(-math.expm1(-b)) for b in (last, first))
+        check_ends(str(self), noisy, clean)
 
     def logsnr(self, t: Tensor) -> Tensor:
         """-log(exp(B) - 1)."""
@@ -250,7 +267,7 @@ class LinearBetaSchedule(VariancePreserving):
 class SigmoidSchedule(VariancePreserving):
     """alpha^2 = (S(end) - S(u)) / (S(end) - S(start)), S the sigmoid and u from start / tau to end / tau.
 
-    (arXiv 2212.11972, algorithm 1.) The formula is infinite at both ends of time, so u keeps to the part of
+    (arXiv 2212.11972.) The formula is infinite at both ends of time, so u keeps to the part of
     its range where the log-SNR lies within [logsnr_min, logsnr_max].
 
     Raises:
@@ -265,10 +282,11 @@ class SigmoidSchedule(VariancePreserving):
 
     def __post_init__(self) -> None:
         check_range("SigmoidSchedule", self.logsnr_min, self.logsnr_max)
-        if not self.start < self.end or not 0 < self.tau < math.inf or self.end - self.start > 40 * self.tau:
+        far = 20 * self.tau
+        if not (0 < self.tau < math.inf and -far <= self.start <= self.end - 1e-3 * self.tau <= far):
             raise ValueError(
-                f"SigmoidSchedule got start={self.start}, end={self.end}, tau={self.tau}; it needs start < "
-                "end, tau > 0 and (end - start) / tau <= 40, for example -3, 3 and 1"
+                f"SigmoidSchedule got start={self.start}, end={self.end}, tau={self.tau}; it needs tau > 0, and "
+                "start / tau and end / tau from -20 to 20, the first lower by 1e-3 at least, for example -3, 3 and 1"
             )
 
     def _distance(self, log_odds: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ class DPMSolverPP2M:
     With h half the rise in log-SNR, r = h_previous / h and k = 1 - exp(-(1 + eta) h),
         z_s = (sigma_s / sigma_t) exp(-eta h) z_t + alpha_s k (x0 + (x0 - x0_previous) / (2 r))
               + sigma_s sqrt(1 - exp(-2 eta h)) n
-    (arXiv 2211.01095, algorithm 2 and, for the SDE, its appendix). The first step, and one that follows a
+    (arXiv 2211.01095, algorithm 2; its midpoint SDE for eta > 0). The first step, and one that follows a
     step from alpha = 0, are of first order.
 
     Args:

@@ -95,7 +95,7 @@ class ContinuousDecoder:
 class DiscreteDecoder:
     """p(x0 | z_0) proportional to q(z_0 | x0) over `levels` values from -1 to 1, for data that take only those.
 
-    (arXiv 2107.00630, eq. 9.) Eight-bit video has 256 levels.
+    (arXiv 2107.00630, section 3.) Eight-bit video has 256 levels.
 
     Raises:
         ValueError: fewer than two levels; on a call, data off the levels.

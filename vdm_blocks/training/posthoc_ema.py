@@ -14,7 +14,7 @@ __all__ = ["PowerDecay", "Snapshot", "reconstruct"]
 
 @dataclass(frozen=True, kw_only=True)
 class PowerDecay:
-    """decay = (1 - 1 / step)^(gamma + 1): weights from step tau count as tau^gamma (arXiv 2312.02696, eq. 126-127).
+    """decay = (1 - 1 / step)^(gamma + 1): weights from step tau count as tau^gamma (arXiv 2312.02696, section 3).
 
     The average is always the same part of the training so far, whatever its length.
 
@@ -72,7 +72,7 @@ class Snapshot:
 
 
 def _inner(gamma_a: Tensor, step_a: Tensor, gamma_b: Tensor, step_b: Tensor) -> Tensor:
-    """The inner product over time of two profiles, each tau^gamma up to its step and of integral 1 (eq. 151-152)."""
+    """The inner product over time of two profiles, each tau^gamma up to its step and of integral 1."""
     ratio = step_a / step_b
     exponent = torch.where(step_a < step_b, gamma_b, -gamma_a)
     both = (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1)

@@ -13,7 +13,7 @@ __all__ = ["LearnedUncertainty"]
 class LearnedUncertainty(nn.Module):
     """loss exp(-u) + u, with u(logsnr) a small network that comes to be the log of the expected loss.
 
-    (arXiv 2312.02696, eq. 14-15 and 21.) The gradients that reach the denoiser then have the same size at every
+    (arXiv 2312.02696.) The gradients that reach the denoiser then have the same size at every
     level. It starts at u = 0, which changes nothing.
 
     Raises:
