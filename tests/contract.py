@@ -101,11 +101,16 @@ GROUPED = replace(
 )
 ROOT_MEAN = replace(LOCAL, fold=1, norm=RMSNormSpec(), skip_scale=0.5)
 MAGNITUDE = replace(CAUSAL, norm=MagnitudeNormSpec())
+ATTENDING_BACK = replace(
+    CAUSAL,
+    levels=(replace(CAUSAL.levels[0], temporal=TemporalAttentionSpec(heads=2, causal=True, window=2)),),
+)
 SPECS = {
     "base": BASE,
     "upsampler": UPSAMPLER,
     "local": LOCAL,
     "causal": CAUSAL,
+    "causal attention": ATTENDING_BACK,
     "group norms": GROUPED,
     "root-mean-square norms": ROOT_MEAN,
     "magnitude-preserving norms": MAGNITUDE,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vdm_blocks.models import FactorizedSpec, JointSpec, TransformerSpec, VideoTransformer
 from vdm_blocks.models.plain import from_plain, to_plain
+from vdm_blocks.nn import Attend, attend_by_products, attend_fused, use_attend
 from vdm_blocks.types import Conditioning
 
 FACTORIZED = TransformerSpec(
@@ -30,9 +31,15 @@ def network(spec: TransformerSpec) -> VideoTransformer:
     return net
 
 
-def inputs(spec: TransformerSpec, frames: int = 3, *, per_frame: bool = False) -> Inputs:
+def inputs(
+    spec: TransformerSpec,
+    frames: int = 3,
+    *,
+    per_frame: bool = False,
+    size: tuple[int, int] = (4, 6),
+) -> Inputs:
     lead = (2, frames) if per_frame else (2,)
-    grid = (frames, 4, 6)
+    grid = (frames, *size)
     return Inputs(
         z_t=randn(2, 3, *grid),
         logsnr=3 * randn(*lead, seed=2),
@@ -62,6 +69,61 @@ def test_gradient_reaches_every_parameter_and_shape_is_kept(spec: TransformerSpe
     out = call(net, x)
     assert out.shape == x.z_t.shape
     assert all_get_gradient(net, out) == []
+
+
+@every
+@pytest.mark.parametrize("grid", [(1, 2, 6), (5, 10, 2), (2, 6, 14)], ids=str)
+def test_any_grid_of_patches(spec: TransformerSpec, grid: tuple[int, int, int]) -> None:
+    x = inputs(spec, grid[0], size=grid[1:])
+    out = call(network(spec), x)
+    assert out.shape == x.z_t.shape
+    assert out.isfinite().all()
+
+
+@every
+def test_reloads(spec: TransformerSpec) -> None:
+    net, x = network(spec), inputs(spec)
+    again = VideoTransformer(spec).double()
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(call(again, x), call(net, x))
+
+
+def test_frames_do_not_mix_before_attention_across_them_is_trained() -> None:
+    net, x = network(FACTORIZED), inputs(FACTORIZED)
+    for name, p in net.named_parameters():
+        if ".mix.1.film." in name:  # the gate of attention across frames, zero at the start
+            torch.nn.init.zeros_(p)
+    torch.testing.assert_close(call(net, x), frame_by_frame(net, x), **EXACT)
+
+
+@every
+def test_autocast_with_its_gradients(spec: TransformerSpec) -> None:
+    net, x = network(spec).float(), inputs(spec).to(torch.float32)
+    exact = call(net, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = call(net, x)
+    assert (out - exact).norm() < 0.05 * exact.norm()
+    assert all_get_gradient(net, out.float()) == []
+
+
+@every
+@pytest.mark.parametrize("backend", [attend_by_products, attend_fused])
+def test_every_backend_agrees(spec: TransformerSpec, backend: Attend) -> None:
+    net, x = network(spec), inputs(spec)
+    want = call(net, x)
+    use_attend(net, backend)
+    torch.testing.assert_close(call(net, x), want, **EXACT)
+
+
+@every
+def test_compiles_to_one_graph_that_gives_the_same_numbers_and_gradients(spec: TransformerSpec) -> None:
+    net, x = network(replace(spec, depth=1)), inputs(spec)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    want, got = call(net, x), compiled(x.z_t, x.logsnr, x.cond)
+    torch.testing.assert_close(got, want, **EXACT)
+    leaves = list(net.parameters())
+    for a, b in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (got, want)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
 
 
 @every

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from contract import (
+    ATTENDING_BACK,
     BASE,
     CAUSAL,
     LOCAL,
@@ -30,6 +31,7 @@ from vdm_blocks.models import (
     LevelSpec,
     MagnitudeNormSpec,
     RMSNormSpec,
+    TemporalAttentionSpec,
     UNetSpec,
     VideoUNet,
 )
@@ -294,12 +296,13 @@ def test_norms_and_skips_are_those_of_the_plan() -> None:
         assert all((one - other).abs().max() > 1e-6 for other in outs[:index])
 
 
-def test_causal_network_is_blind_to_the_future() -> None:
-    net, x = network(CAUSAL), inputs(CAUSAL, frames=6)
+@pytest.mark.parametrize("spec", [CAUSAL, ATTENDING_BACK], ids=["convolution", "attention"])
+def test_causal_network_is_blind_to_the_future(spec: UNetSpec) -> None:
+    net, x = network(spec), inputs(spec, frames=6)
     z_t = x.z_t.requires_grad_()
     net(z_t, x.logsnr, x.cond)[:, :, 3].sum().backward()
     assert z_t.grad is not None
-    assert (z_t.grad.abs().sum((0, 1, 3, 4)) > 0).tolist() == [False] * 0 + [True] * 4 + [False] * 2
+    assert (z_t.grad.abs().sum((0, 1, 3, 4)) > 0).tolist() == [True] * 4 + [False] * 2
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -363,6 +366,7 @@ def test_state_keys_are_frozen() -> None:
         (lambda: replace(BASE, text_width=-1), "text_width"),
         (lambda: replace(BASE, skip_scale=0.0), "skip_scale must be positive and finite; got 0.0"),
         (lambda: replace(BASE, norm=GroupNormSpec(groups=8)), "8 groups do not divide a level's 12 channels"),
+        (lambda: TemporalAttentionSpec(window=-1), "window must be at least 0"),
         (lambda: GroupNormSpec(groups=0), "groups must be at least 1"),
         (lambda: LevelSpec(channels=0), "channels must be at least 1"),
         (lambda: replace(BASE.levels[0], channels=9), "2 heads do not divide a level's 9 channels"),

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 from allocations import peak_bytes
-from contract import CAUSAL, awaken, inputs, randn
+from contract import ATTENDING_BACK, CAUSAL, awaken, inputs, randn
 from torch import nn
 
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import UNetSpec, VideoUNet
 from vdm_blocks.nn import Rotary, Streamed, TemporalAttention, TemporalConv, stream_attention, stream_conv
 from vdm_blocks.nn.streaming import AttentionCache
 
@@ -50,8 +50,9 @@ def test_caches_are_as_long_as_what_is_seen() -> None:
         assert cache.frames == 9
 
 
-def test_a_network_streams_with_the_weights_that_it_shares() -> None:
-    net, x = awaken(VideoUNet(CAUSAL).double()), inputs(CAUSAL, 1, 7)
+@pytest.mark.parametrize("spec", [CAUSAL, ATTENDING_BACK], ids=["convolution", "attention"])
+def test_a_network_streams_with_the_weights_that_it_shares(spec: UNetSpec) -> None:
+    net, x = awaken(VideoUNet(spec).double()), inputs(spec, 1, 7)
     stream = Streamed(net)
     with torch.no_grad():
         net.get_parameter("head.conv.bias").add_(1)

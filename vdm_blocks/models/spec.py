@@ -39,13 +39,22 @@ class TemporalConvSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalAttentionSpec:
-    """Frames mix by attention at each pixel after each residual block."""
+    """Frames mix by attention at each pixel after each residual block.
+
+    Attributes:
+        heads: a divisor of the level's channels.
+        reach, causal, window: as in `TemporalAttention`.
+    """
 
     heads: int = 4
     reach: int = 32
+    causal: bool = False
+    window: int | None = None
 
     def __post_init__(self) -> None:
         _positive(heads=self.heads, reach=self.reach)
+        if self.window is not None and self.window < 0:
+            raise ValueError(f"window must be at least 0, or None to see all frames; got {self.window}")
 
 
 @dataclass(frozen=True, kw_only=True)

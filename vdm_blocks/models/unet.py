@@ -64,7 +64,13 @@ class Unit(nn.Module):
         self.space = SpatialAttention(c, spec.attention.heads) if spec.attention is not None else None
         self.text = TextAttention(c, unet.text_inner, spec.text.heads) if spec.text is not None else None
         self.time = (
-            TemporalAttention(c, temporal.heads, reach=temporal.reach)
+            TemporalAttention(
+                c,
+                temporal.heads,
+                reach=temporal.reach,
+                causal=temporal.causal,
+                window=temporal.window,
+            )
             if isinstance(temporal, TemporalAttentionSpec)
             else None
         )
@@ -149,6 +155,7 @@ class VideoUNet(nn.Module):
 
         They are what to hand to `fully_shard` before the network itself, or to `torch.compile` one by one:
 
+            network.to(memory_format=torch.contiguous_format)  # FSDP2 takes no weights that lie channels-last
             for unit in network.units():
                 fully_shard(unit)
             fully_shard(network)
