@@ -30,6 +30,7 @@ from distilled_stages import (
     stage_around,
     threshold,
     told,
+    told_scales,
 )
 from material import Captions
 from memory import keep_memory
@@ -144,9 +145,9 @@ class Distillation:
         if not self.recipe.guidance:
             return student
         unet = network_of(student)
+        assert isinstance(unet, VideoUNet)
         torch.manual_seed(self.args.seed)  # of the scale's embedding
-        adapter = ScaleAdapter(unet, at="context.logsnr", width=self.plan.unet.embedding, scales=SCALES)
-        student = model_of(self.plan, adapter.to(self.device))
+        student = model_of(self.plan, told_scales(self.plan, unet).to(self.device))
         path = self.folder / "guidance.safetensors"
         if path.exists():
             student.load_state_dict(load_file(path))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from distilled_stages import SCALES, is_guided
+from distilled_stages import SCALES, is_guided, told_scales
 from muon import Muon
 from stages import Plan
 from torch import Tensor, nn
@@ -110,4 +110,4 @@ def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
     unet = VideoUNet(plan.unet)
     if not is_guided(plan):
         return unet
-    return ScaleAdapter(unet, at="context.logsnr", width=plan.unet.embedding, scales=SCALES)
+    return told_scales(plan, unet)

@@ -90,6 +90,11 @@ def network_of(model: ModelDenoiser) -> nn.Module:
     return inner
 
 
+def told_scales(plan: Plan, unet: VideoUNet) -> ScaleAdapter:
+    """The network, told the guidance scale."""
+    return ScaleAdapter(unet, at="context.logsnr", width=plan.unet.embedding, scales=SCALES, hidden=48)
+
+
 def threshold(plan: Plan, denoiser: Denoiser) -> Denoiser:
     """As the stage is sampled: dynamic where it is guided, else static."""
     return DynamicThreshold(denoiser) if is_guided(plan) else StaticThreshold(denoiser)
@@ -162,8 +167,17 @@ def find_student(plan: Plan, folder: Path = STUDENTS) -> Path:
     return path
 
 
-def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> tuple[Path, int, bool]:
-    """(file, steps, whether it is a student) for a stage and the demo's `--steps`.
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A stage's weights, how many steps to take with them, and whether they are a student's."""
+
+    weights: Path
+    steps: int
+    student: bool
+
+
+def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> Chosen:
+    """What the demo's `--steps` means for a stage.
 
     'default' is the students' eight steps where the stage has a student, and else the teacher's own number; 'full' is
     the teacher's own number; a number of 8 or fewer is the student's, a larger one the teacher's.
@@ -172,13 +186,14 @@ def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> tuple[Pat
         ValueError: steps that are none of these, or weights that are missing or do not fit.
     """
     if steps not in ("default", "full") and not (steps.isdecimal() and int(steps) > 0):
-        raise ValueError(f"--steps is {steps!r}; give 'default', 'full', or a number of steps")
+        raise ValueError(f"--steps is {steps!r}; give 'full', 'default', or a number of steps")
     students = weights / "students"
     wanted = steps == "default" or (steps.isdecimal() and int(steps) <= STEPS)
     if wanted and (students / f"{plan.name}.safetensors").is_file():
-        return find_student(plan, students), STEPS if steps == "default" else int(steps), True
-    own = SAMPLING[plan.name].steps
-    return find_weights(plan, weights), int(steps) if steps.isdecimal() else own, False
+        count = STEPS if steps == "default" else int(steps)
+        return Chosen(weights=find_student(plan, students), steps=count, student=True)
+    count = int(steps) if steps.isdecimal() else SAMPLING[plan.name].steps
+    return Chosen(weights=find_weights(plan, weights), steps=count, student=False)
 
 
 def load_student_stages(count: int = len(PLANS), folder: Path = STUDENTS, steps: int = STEPS) -> list[Stage]:

@@ -20,7 +20,9 @@ Z, LOGSNR = torch.randn(2, 3, 2, 4, 4), torch.zeros(2)
 
 
 def student() -> ScaleAdapter:
-    adapted = ScaleAdapter(VideoUNet(SPEC), at="context.logsnr", width=32, scales=(1, 8), features=16)
+    adapted = ScaleAdapter(
+        VideoUNet(SPEC), at="context.logsnr", width=32, scales=(1, 8), features=16, hidden=12
+    )
     awaken(adapted)
     return adapted
 
@@ -65,7 +67,7 @@ def test_an_adapter_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     with safe_open(tmp_path / "a", framework="pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for adapter in ('{"at": "nowhere", "width": 4, "scales": [1, 8], "features": 16}', "{}"):
+    for adapter in ('{"at": "nowhere", "width": 4, "scales": [1, 8], "features": 16, "hidden": null}', "{}"):
         save_tensors(tmp_path / "b", tensors, metadata | {"adapter": adapter})
         with pytest.raises(ValueError, match="an adapter that this version cannot make"):
             load_student(tmp_path / "b")

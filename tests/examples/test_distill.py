@@ -12,7 +12,7 @@ import distill
 import pytest
 import rungs
 import torch
-from distilled_stages import choose_weights, find_student, is_guided
+from distilled_stages import Chosen, choose_weights, find_student, is_guided
 from ledger import Ledger
 from rungs_page import tables, write_page
 from stages import PLANS, Plan
@@ -148,14 +148,14 @@ def test_which_weights_the_demo_would_take(tmp_path: Path) -> None:
     plan = tiny("6-tsr")
     teacher, student = tmp_path / "6-tsr.safetensors", tmp_path / "students" / "6-tsr.safetensors"
     save_unet(teacher, VideoUNet(plan.unet))
-    assert choose_weights(plan, "default", tmp_path) == (teacher, 3, False)
+    assert choose_weights(plan, "default", tmp_path) == Chosen(weights=teacher, steps=3, student=False)
     student.parent.mkdir()
     save_unet(student, VideoUNet(plan.unet))
-    assert choose_weights(plan, "default", tmp_path) == (student, 8, True)
-    assert choose_weights(plan, "full", tmp_path) == (teacher, 3, False)
-    assert choose_weights(plan, "4", tmp_path) == (student, 4, True)
-    assert choose_weights(plan, "32", tmp_path) == (teacher, 32, False)
-    with pytest.raises(ValueError, match="give 'default'"):
+    assert choose_weights(plan, "default", tmp_path) == Chosen(weights=student, steps=8, student=True)
+    assert choose_weights(plan, "full", tmp_path) == Chosen(weights=teacher, steps=3, student=False)
+    assert choose_weights(plan, "4", tmp_path) == Chosen(weights=student, steps=4, student=True)
+    assert choose_weights(plan, "32", tmp_path) == Chosen(weights=teacher, steps=32, student=False)
+    with pytest.raises(ValueError, match="give 'full', 'default'"):
         choose_weights(plan, "some", tmp_path)
     with pytest.raises(ValueError, match="is missing; distil it"):
         find_student(tiny("2-tsr"), tmp_path)

@@ -28,6 +28,7 @@ class ScaleAdapter(nn.Module):
         width: of that embedding.
         scales: the range that will be learned; others are refused.
         features: sinusoids; even.
+        hidden: width between the two maps; None is `width`.
 
     Raises:
         ValueError: a name that is not the network's; on a call, a scale that is missing or out of range, or an
@@ -51,6 +52,7 @@ class ScaleAdapter(nn.Module):
         width: int,
         scales: ScaleRange | tuple[float, float] = (1.0, 16.0),
         features: int = 64,
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
         names = [name for name, _ in network.named_modules() if name]
@@ -63,8 +65,9 @@ class ScaleAdapter(nn.Module):
         self.network = network
         self.at = at
         self.width = width
+        self.hidden = hidden
         self.scales = as_range(scales)
-        self.embedding = ScalarEmbedding(width, scale=1000.0, features=features)
+        self.embedding = ScalarEmbedding(width, scale=1000.0, features=features, hidden=hidden)
         last = self.embedding.mlp[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)

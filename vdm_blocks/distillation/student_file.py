@@ -49,6 +49,7 @@ def save_student(
         "width": network.width,
         "scales": [network.scales.low, network.scales.high],
         "features": network.embedding.features,
+        "hidden": network.hidden,
     }
     write_network(path, network, inner.spec, notes=notes, dtype=dtype, adapter=adapter)
 
@@ -77,6 +78,7 @@ def load_student(
                     width=info.adapter["width"],
                     scales=ScaleRange(low=low, high=high),
                     features=info.adapter["features"],
+                    hidden=info.adapter["hidden"],
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} holds an adapter that this version cannot make: {error}") from error

@@ -40,15 +40,20 @@ class ScalarEmbedding(nn.Module):
     Args:
         width: of the result.
         scale: factor on the number before the sinusoids; their shortest period is 2 pi / scale.
+        features: sinusoids; even.
+        hidden: width between the two maps; None is `width`.
 
     Shape: (...) -> (..., width).
     """
 
-    def __init__(self, width: int, *, scale: float = 1.0, features: int = 64) -> None:
+    def __init__(
+        self, width: int, *, scale: float = 1.0, features: int = 64, hidden: int | None = None
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.features = features
-        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        hidden = width if hidden is None else hidden
+        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeds `x`, any shape."""
