@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vdm_blocks.models import (
     GroupNormSpec,
+    JoinedTextSpec,
     LevelSpec,
     MagnitudeNormSpec,
     RMSNormSpec,
@@ -95,7 +96,10 @@ CAUSAL = UNetSpec(
 )
 GROUPED = replace(
     UPSAMPLER,
-    levels=tuple(replace(level, blocks=1) for level in UPSAMPLER.levels),
+    levels=(
+        replace(UPSAMPLER.levels[0], blocks=1),
+        replace(UPSAMPLER.levels[1], attention=None, text=JoinedTextSpec(heads=2)),
+    ),
     norm=GroupNormSpec(groups=2),
     skip_scale=2**-0.5,
 )
@@ -105,13 +109,16 @@ ATTENDING_BACK = replace(
     CAUSAL,
     levels=(replace(CAUSAL.levels[0], temporal=TemporalAttentionSpec(heads=2, causal=True, window=2)),),
 )
+NUMBERED = replace(BASE, frame_positions=True)
+NUMBERED_BACK = replace(ATTENDING_BACK, frame_positions=True)
 SPECS = {
     "base": BASE,
+    "numbered frames": NUMBERED,
     "upsampler": UPSAMPLER,
     "local": LOCAL,
     "causal": CAUSAL,
     "causal attention": ATTENDING_BACK,
-    "group norms": GROUPED,
+    "group norms, joined text": GROUPED,
     "root-mean-square norms": ROOT_MEAN,
     "magnitude-preserving norms": MAGNITUDE,
 }

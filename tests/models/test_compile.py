@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from contract import BASE, UPSAMPLER, awaken, inputs
+from contract import BASE, UPSAMPLER, WIDTH, awaken, inputs
 from torch import Tensor, nn
 
-from vdm_blocks.models import TemporalConvSpec, UNetSpec, VideoUNet
+from vdm_blocks.models import (
+    FactorizedSpec,
+    TemporalConvSpec,
+    TransformerSpec,
+    UNetSpec,
+    VideoTransformer,
+    VideoUNet,
+)
 from vdm_blocks.types import Conditioning
 
 # One level with everything that can stand in it, and one with the rest.
@@ -49,9 +57,20 @@ class Flat(nn.Module):
         return out
 
 
-def test_exports_with_any_number_of_frames() -> None:
+def unet() -> nn.Module:
+    return VideoUNet(ATTENTIVE)
+
+
+def transformer() -> nn.Module:
+    return VideoTransformer(
+        TransformerSpec(width=12, depth=1, heads=2, mixing=FactorizedSpec(), embedding=8, text_width=WIDTH)
+    )
+
+
+@pytest.mark.parametrize("make", [unet, transformer])
+def test_exports_with_any_number_of_frames(make: Callable[[], nn.Module]) -> None:
     spec = ATTENTIVE
-    net, x = Flat(awaken(VideoUNet(spec))), inputs(spec, 1, 4, (4, 8), dtype=torch.float32)
+    net, x = Flat(awaken(make())), inputs(spec, 1, 4, (4, 8), dtype=torch.float32)
     longer = inputs(spec, 1, 7, (4, 8), dtype=torch.float32)
 
     def arguments(y: object) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ from contract import (
     ATTENDING_BACK,
     BASE,
     CAUSAL,
+    GROUPED,
     LOCAL,
     MAGNITUDE,
     ROOT_MEAN,
@@ -28,6 +29,7 @@ from torch import Tensor
 from vdm_blocks.models import (
     ChannelNormSpec,
     GroupNormSpec,
+    JoinedTextSpec,
     LevelSpec,
     MagnitudeNormSpec,
     RMSNormSpec,
@@ -39,7 +41,9 @@ from vdm_blocks.nn import ResidualBlock
 from vdm_blocks.types import Conditioning
 
 every = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-reading = pytest.mark.parametrize("spec", [BASE, UPSAMPLER], ids=["base", "upsampler"])
+reading = pytest.mark.parametrize(
+    "spec", [BASE, UPSAMPLER, GROUPED], ids=["base", "upsampler", "joined text"]
+)
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-11}
 
 
@@ -128,7 +132,8 @@ def test_starts_frame_by_frame(spec: UNetSpec) -> None:
     net = VideoUNet(spec).double()
     torch.nn.init.normal_(net.head.conv.weight)
     for name, p in net.named_parameters():
-        if ".time." not in name and ".temporal." not in name and not p.any():
+        over_time = any(part in name for part in (".time.", ".temporal.", ".frame."))
+        if not over_time and not p.any():
             torch.nn.init.normal_(p, std=0.1)
     x = inputs(spec)
     out = call(net, x)
@@ -270,6 +275,20 @@ def test_receptive_field_is_everything_with_attention_and_with_groups() -> None:
     assert VideoUNet(BASE).receptive_field() is None
     assert VideoUNet(UPSAMPLER).receptive_field() is None
     assert VideoUNet(replace(LOCAL, norm=GroupNormSpec(groups=2))).receptive_field() is None
+    assert VideoUNet(replace(GROUPED, norm=ChannelNormSpec())).receptive_field() is None
+
+
+@every
+def test_channels_lie_last_from_end_to_end(spec: UNetSpec) -> None:
+    net, x = network(spec), inputs(spec)
+    seen = []
+    for unit in net.units():
+        unit.register_forward_hook(
+            lambda _, __, out: seen.append(out.is_contiguous(memory_format=torch.channels_last_3d))
+        )
+    assert call(net, x).is_contiguous(memory_format=torch.channels_last_3d)
+    assert seen
+    assert all(seen)
 
 
 @pytest.mark.parametrize("scale", [2**-0.5, 1.0], ids=["scaled", "not scaled"])
@@ -367,6 +386,7 @@ def test_state_keys_are_frozen() -> None:
         (lambda: replace(BASE, skip_scale=0.0), "skip_scale must be positive and finite; got 0.0"),
         (lambda: replace(BASE, norm=GroupNormSpec(groups=8)), "8 groups do not divide a level's 12 channels"),
         (lambda: TemporalAttentionSpec(window=-1), "window must be at least 0"),
+        (lambda: replace(BASE.levels[1], text=JoinedTextSpec(heads=2)), "attends within frames already"),
         (lambda: GroupNormSpec(groups=0), "groups must be at least 1"),
         (lambda: LevelSpec(channels=0), "channels must be at least 1"),
         (lambda: replace(BASE.levels[0], channels=9), "2 heads do not divide a level's 9 channels"),

@@ -4,6 +4,7 @@ from vdm_blocks.models.inflate import Inflated, Inflation, inflate, inflate_unet
 from vdm_blocks.models.spec import (
     ChannelNormSpec,
     GroupNormSpec,
+    JoinedTextSpec,
     LevelSpec,
     MagnitudeNormSpec,
     RMSNormSpec,
@@ -24,6 +25,7 @@ __all__ = [
     "GroupNormSpec",
     "Inflated",
     "Inflation",
+    "JoinedTextSpec",
     "JointSpec",
     "LevelSpec",
     "MagnitudeNormSpec",

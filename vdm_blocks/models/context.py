@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from vdm_blocks.nn.embedding import LogSNREmbedding, ScalarEmbedding
+from vdm_blocks.nn.embedding import FramePositions, LogSNREmbedding, ScalarEmbedding
 from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.types import Conditioning
 
@@ -18,7 +18,7 @@ class Context(NamedTuple):
     """What every block is given.
 
     Attributes:
-        emb: (B, E), or (B, T, E) where frames differ in noise level or caption.
+        emb: (B, E), or (B, T, E) where frames differ in noise level, caption or position.
         text: (B, 1 + L, D') or (B, T, 1 + L, D'); the first token is a learned one that is always there.
         text_mask: bool, text's shape without D'.
         images: bool (B,) or (B, T), frames that are independent pictures.
@@ -51,15 +51,18 @@ class Reader(Protocol):
 
 
 class ContextEncoder(nn.Module):
-    """emb = silu(MLP(logsnr) + MLP(aug_logsnr) + MLP(fps) + W mean(text)); text = [null, W' layernorm(text)].
+    """emb = silu(MLP(logsnr) + MLP(aug_logsnr) + MLP(fps) + W mean(text) + P(i)); text = [null, W' layernorm(text)].
+
+    With `positions`, P is `FramePositions`, else there is none.
 
     The learned null token comes before the caption's and is never masked: dropping the text leaves it alone
     to be seen, and padding never changes a result.
     """
 
-    def __init__(self, spec: Reader) -> None:
+    def __init__(self, spec: Reader, *, positions: bool = False) -> None:
         super().__init__()
         e = spec.embedding
+        self.frame = FramePositions(e) if positions else None
         self.logsnr = LogSNREmbedding(e)
         self.fps = ScalarEmbedding(e)
         self.aug = LogSNREmbedding(e) if spec.cond_channels else None
@@ -71,14 +74,16 @@ class ContextEncoder(nn.Module):
             self.null = nn.Parameter(torch.randn(spec.text_inner) * 0.02)
         self.width = spec.text_width
 
-    def forward(self, logsnr: Tensor, cond: Conditioning, dtype: torch.dtype) -> Context:
-        """Reads `logsnr` (B,) or (B, T) and `cond`.
+    def forward(self, logsnr: Tensor, cond: Conditioning, dtype: torch.dtype, frames: int = 1) -> Context:
+        """Reads `logsnr` (B,) or (B, T) and `cond`; `frames` is T.
 
         Raises:
             ValueError: text states that are missing or of another width, an augmentation level that is missing.
         """
         emb = self.logsnr(logsnr)
         emb = _add(emb, self.fps(_log_fps(cond, logsnr)))
+        if self.frame is not None:
+            emb = _add(emb, self.frame(frames, cond.images))
         if self.aug is not None:
             if cond.aug_logsnr is None:
                 raise ValueError(

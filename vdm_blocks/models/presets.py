@@ -162,6 +162,9 @@ def imagen() -> tuple[Preset, ...]:
     - sr-1024: ours modulates every residual block and attends to text after each at the coarsest level, while the
       paper's figures A.27 to A.30 do either once for all blocks of a level. By arithmetic that is 411M, 3% above.
     - sr-256: counted that way it would have 430M, and its 600M are not explained by anything published.
+
+    The paper joins the caption to the keys and values of attention in the first two (`JoinedTextSpec`, 2 C^2 fewer a
+    block); ours attend to it apart, as its third does.
     """
     widths, blocks = (128, 256, 512, 1024), (2, 4, 8, 8)
     return (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = [
     "ChannelNormSpec",
     "GroupNormSpec",
+    "JoinedTextSpec",
     "LevelSpec",
     "MagnitudeNormSpec",
     "RMSNormSpec",
@@ -78,6 +79,16 @@ class TextAttentionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JoinedTextSpec:
+    """Positions of a frame attend to one another and to the caption in one softmax, after each residual block."""
+
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _positive(heads=self.heads)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChannelNormSpec:
     """Layer normalisation of each position's channels: local, and the fastest."""
 
@@ -111,17 +122,22 @@ class LevelSpec:
         blocks: residual blocks on the way down; as many stand on the way up.
         temporal: how frames mix here, or None.
         attention: attention within a frame, or None.
-        text: attention to the caption, or None.
+        text: attention to the caption, or None; a `JoinedTextSpec` is attention within a frame, too.
     """
 
     channels: int
     blocks: int = 1
     temporal: TemporalConvSpec | TemporalAttentionSpec | None = None
     attention: SpatialAttentionSpec | None = None
-    text: TextAttentionSpec | None = None
+    text: TextAttentionSpec | JoinedTextSpec | None = None
 
     def __post_init__(self) -> None:
         _positive(channels=self.channels, blocks=self.blocks)
+        if isinstance(self.text, JoinedTextSpec) and self.attention is not None:
+            raise ValueError(
+                "a level whose text is joined attends within frames already; leave attention at None, or take "
+                "TextAttentionSpec"
+            )
         temporal_heads = self.temporal.heads if isinstance(self.temporal, TemporalAttentionSpec) else 1
         for heads in (temporal_heads, *(a.heads for a in (self.attention, self.text) if a is not None)):
             if self.channels % heads:
@@ -143,6 +159,8 @@ class UNetSpec:
         norm: of the residual blocks and before the last convolution.
         skip_scale: factor on the sum at the end of every residual block and on what the skip connections carry up;
             2 ** -0.5 keeps variances where both parts have the same one (arXiv 2104.07636, 2205.11487, appendix B.1).
+        frame_positions: whether each frame of a clip is told its number, so that "moves left" can say where it is;
+            relative biases alone leave that to be counted from the ends.
     """
 
     levels: tuple[LevelSpec, ...]
@@ -154,6 +172,7 @@ class UNetSpec:
     text_inner: int = 128
     norm: ChannelNormSpec | GroupNormSpec | MagnitudeNormSpec | RMSNormSpec = ChannelNormSpec()
     skip_scale: float = 1.0
+    frame_positions: bool = False
 
     def __post_init__(self) -> None:
         if not self.levels:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from vdm_blocks.models.context import Context, ContextEncoder
 from vdm_blocks.models.spec import (
     GroupNormSpec,
+    JoinedTextSpec,
     LevelSpec,
     MagnitudeNormSpec,
     RMSNormSpec,
@@ -28,6 +29,7 @@ from vdm_blocks.nn.axes import channels_last, check_video, from_last, to_last
 from vdm_blocks.nn.blocks import ResidualBlock, modulated_norm
 from vdm_blocks.nn.conv import SpatialConv, TemporalConv, zero_
 from vdm_blocks.nn.group_norm import FrameGroupNorm
+from vdm_blocks.nn.joined_text import JoinedTextAttention
 from vdm_blocks.nn.magnitude import MagnitudeNorm
 from vdm_blocks.nn.norm import RMSNorm
 from vdm_blocks.nn.pointwise import Pointwise
@@ -62,7 +64,10 @@ class Unit(nn.Module):
             channels, c, unet.embedding, temporal=conv, norm=norm_of(unet), skip_scale=unet.skip_scale
         )
         self.space = SpatialAttention(c, spec.attention.heads) if spec.attention is not None else None
-        self.text = TextAttention(c, unet.text_inner, spec.text.heads) if spec.text is not None else None
+        self.text: TextAttention | JoinedTextAttention | None = None
+        if spec.text is not None:
+            kind = JoinedTextAttention if isinstance(spec.text, JoinedTextSpec) else TextAttention
+            self.text = kind(c, unet.text_inner, spec.text.heads)
         self.time = (
             TemporalAttention(
                 c,
@@ -127,7 +132,7 @@ class VideoUNet(nn.Module):
         self.spec = spec
         first = spec.levels[0].channels
         patch = spec.fold**2
-        self.context = ContextEncoder(spec)
+        self.context = ContextEncoder(spec, positions=spec.frame_positions)
         self.stem = SpatialConv(patch * (spec.channels + spec.cond_channels), first)
         coarser: list[LevelSpec | None] = [*spec.levels[1:], None]
         self.levels = nn.ModuleList(
@@ -175,7 +180,7 @@ class VideoUNet(nn.Module):
                 another grid.
         """
         self._check(z_t, cond)
-        context = self.context(logsnr, cond, z_t.dtype)
+        context = self.context(logsnr, cond, z_t.dtype, z_t.shape[2])
         x = z_t if cond.video is None else torch.cat([z_t, cond.video.to(z_t.dtype)], dim=1)
         x = self.stem(channels_last(fold_space(x, self.spec.fold)))
         levels = list(enumerate(self._levels()))
@@ -198,13 +203,16 @@ class VideoUNet(nn.Module):
         """(frames, pixels): how far away an input may lie that an output value depends on; None for everywhere.
 
         The farthest over all positions and to the farther side: a value near the edge of its patch sees farther to
-        the other side of it. Attention within frames or across them sees everywhere, and norms over groups do.
+        the other side of it. Attention within frames or across them sees everywhere, and norms over groups do;
+        a frame that is told its number depends on where the clip begins.
         """
-        if isinstance(self.spec.norm, GroupNormSpec):
+        if isinstance(self.spec.norm, GroupNormSpec) or self.spec.frame_positions:
             return None
         frames, pixels, side = 0, 2, 1  # the stem and the head are one position each
         for level in self.spec.levels:
-            if level.attention is not None or isinstance(level.temporal, TemporalAttentionSpec):
+            if level.attention is not None or isinstance(level.text, JoinedTextSpec):
+                return None
+            if isinstance(level.temporal, TemporalAttentionSpec):
                 return None
             if isinstance(level.temporal, TemporalConvSpec):
                 reach = level.temporal.kernel - 1 if level.temporal.causal else level.temporal.kernel // 2
