@@ -104,11 +104,12 @@ BASE = Plan(
             level(224, temporal=ATTENTION, attend=True, text=True),
         ),
         fold=2,
+        frame_positions=True,
     ),
     training=Training(
         frames=16,
         crop=None,
-        phases=(Phase(steps=4600, batch=5, clips=0.55, images=0.25, ray_clips=0.14, ray_images=0.06),),
+        phases=(Phase(steps=2200, batch=5, clips=0.65, images=0.15, ray_clips=0.15, ray_images=0.05),),
     ),
 )
 

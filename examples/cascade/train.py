@@ -200,13 +200,19 @@ class Run:
 
 
 def first_network(plan: Plan, args: argparse.Namespace) -> VideoUNet:
-    """The network that a run begins with: random by the seed, or the weights that `--start-from` names."""
+    """The network that a run begins with: random by the seed, but for what `--start-from` holds."""
     if args.start_from is None:
         torch.manual_seed(args.seed)
         return VideoUNet(plan.unet)
-    network = load_unet(args.start_from).train()
-    if network.spec != plan.unet:
+    torch.manual_seed(args.seed)
+    network, trained = VideoUNet(plan.unet), load_unet(args.start_from)
+    own, given = network.state_dict(), trained.state_dict()
+    if any(name not in own or own[name].shape != x.shape for name, x in given.items()):
         raise ValueError(f"{args.start_from} holds another network than stages.py plans for {plan.name}")
+    network.load_state_dict(own | given)
+    new = [name for name in own if name not in given]
+    if new:
+        print(f"{plan.name}: {args.start_from} lacks {', '.join(new)}; they begin anew", flush=True)
     return network
 
 

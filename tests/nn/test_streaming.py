@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from allocations import peak_bytes
-from contract import ATTENDING_BACK, CAUSAL, awaken, inputs, randn
+from contract import ATTENDING_BACK, CAUSAL, NUMBERED_BACK, awaken, inputs, randn
 from torch import nn
 
 from vdm_blocks.models import UNetSpec, VideoUNet
@@ -50,7 +50,9 @@ def test_caches_are_as_long_as_what_is_seen() -> None:
         assert cache.frames == 9
 
 
-@pytest.mark.parametrize("spec", [CAUSAL, ATTENDING_BACK], ids=["convolution", "attention"])
+@pytest.mark.parametrize(
+    "spec", [CAUSAL, ATTENDING_BACK, NUMBERED_BACK], ids=["convolution", "attention", "numbered frames"]
+)
 def test_a_network_streams_with_the_weights_that_it_shares(spec: UNetSpec) -> None:
     net, x = awaken(VideoUNet(spec).double()), inputs(spec, 1, 7)
     stream = Streamed(net)

@@ -8,7 +8,7 @@ from vdm_blocks.nn.attention import SpatialAttention, TemporalAttention, TextAtt
 from vdm_blocks.nn.axes import channels_last, fold_frames, from_last, to_last, unfold_frames
 from vdm_blocks.nn.blocks import ResidualBlock
 from vdm_blocks.nn.conv import FactorizedConv, SpatialConv, TemporalConv
-from vdm_blocks.nn.embedding import LogSNREmbedding, ScalarEmbedding, sinusoid
+from vdm_blocks.nn.embedding import FramePositions, LogSNREmbedding, ScalarEmbedding, sinusoid
 from vdm_blocks.nn.fourier import FourierEmbedding
 from vdm_blocks.nn.group_norm import FrameGroupNorm
 from vdm_blocks.nn.heads import Attend, Attention, use_attend
@@ -35,6 +35,7 @@ __all__ = [
     "FactorizedConv",
     "FourierEmbedding",
     "FrameGroupNorm",
+    "FramePositions",
     "JoinedTextAttention",
     "JointAttention",
     "LogSNREmbedding",

@@ -108,7 +108,7 @@ class TemporalAttention(Attention):
         if bias is not None and bias.shape[0] > 1:
             bias = bias.repeat_interleave(h * w, dim=0)
         y = self.attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias=bias)
-        y = y.transpose(1, 2).reshape(b, h, w, t, c).permute(0, 3, 1, 2, 4)
+        y = y.unflatten(0, (b, h * w)).permute(0, 3, 1, 2, 4).reshape(b, t, h, w, c)
         return x + from_last(self.out(y))
 
     def logit_bias(self, images: Tensor | None, frames: int, device: torch.device) -> Tensor | None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LogSNREmbedding", "ScalarEmbedding", "sinusoid"]
+__all__ = ["FramePositions", "LogSNREmbedding", "ScalarEmbedding", "sinusoid"]
 
 
 def sinusoid(x: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
@@ -78,3 +78,29 @@ class LogSNREmbedding(ScalarEmbedding):
         """Embeds `logsnr`, any shape."""
         u = torch.atan(torch.exp(-0.5 * logsnr.float().clamp(-20, 20))) / (math.pi / 2)
         return super().forward(u)
+
+
+class FramePositions(nn.Module):
+    """W (sinusoids of frame i less those of frame 0), so that every frame of a clip is told its number.
+
+    The first frame is told nothing, and so is an independent picture wherever it stands: both come out as from a
+    clip of one frame. W starts at zero.
+
+    Shape: () -> (1, T, width), or (B, T, width) with `images`, bool (B,) or (B, T).
+    """
+
+    def __init__(self, width: int, *, features: int = 64) -> None:
+        super().__init__()
+        self.features = features
+        self.linear = nn.Linear(features, width, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, frames: int, images: Tensor | None = None, *, first: int = 0) -> Tensor:
+        """Of `frames` frames of a clip, from number `first` on."""
+        weight = self.linear.weight
+        index = torch.arange(first, first + frames, device=weight.device, dtype=torch.float32)
+        wave = sinusoid(index, self.features) - sinusoid(torch.zeros_like(index), self.features)
+        told: Tensor = self.linear(wave.to(weight.dtype))[None]
+        if images is None:
+            return told
+        return told * ~(images if images.ndim == 2 else images[:, None])[..., None]

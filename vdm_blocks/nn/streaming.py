@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vdm_blocks.nn.attention import TemporalAttention
 from vdm_blocks.nn.axes import check_video, from_last, to_last
 from vdm_blocks.nn.conv import TemporalConv
+from vdm_blocks.nn.embedding import FramePositions
 from vdm_blocks.nn.heads import split_heads
 
 __all__ = ["AttentionCache", "Streamed", "stream_attention", "stream_conv"]
@@ -119,11 +120,25 @@ class _StreamedAttention(nn.Module):
         return out
 
 
+class _StreamedPositions(nn.Module):
+    def __init__(self, layer: FramePositions) -> None:
+        super().__init__()
+        self.layer = layer
+        self.past = 0
+
+    def forward(self, frames: int, images: Tensor | None = None) -> Tensor:
+        _refuse_images(images)
+        out: Tensor = self.layer(frames, first=self.past)
+        self.past += frames
+        return out
+
+
 class Streamed(nn.Module):
     """`network` with a memory: called on the frames of a clip in order, it answers as on the whole clip.
 
     It is a twin of `network` that shares its weights; in it every `TemporalConv` and `TemporalAttention` keeps its
-    cache from call to call. What else mixes frames must not: the norms of this package do not.
+    cache from call to call, and `FramePositions` counts on. What else mixes frames must not: the norms of this
+    package do not.
 
     Args:
         network: any module whose temporal layers are this package's and causal.
@@ -147,6 +162,8 @@ class Streamed(nn.Module):
         for module in self.modules():
             if isinstance(module, (_StreamedConv, _StreamedAttention)):
                 module.past = None
+            elif isinstance(module, _StreamedPositions):
+                module.past = 0
 
     def forward(self, *args: object) -> Tensor:
         """As `network`'s own, on the next frames."""
@@ -159,6 +176,8 @@ def _twin(module: nn.Module) -> nn.Module:
         return _StreamedConv(module)
     if isinstance(module, TemporalAttention):
         return _StreamedAttention(module)
+    if isinstance(module, FramePositions):
+        return _StreamedPositions(module)
     twin = copy.copy(module)
     twin.__dict__["_modules"] = {
         name: None if child is None else _twin(child) for name, child in module._modules.items()
