@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+from benchmarks.parity_data import Mixture
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "parity.py"
 
@@ -71,3 +74,34 @@ def test_a_missing_diffusers_is_refused(
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "diffusers is not installed here" in capsys.readouterr().err
+
+
+def test_the_mixture_s_denoiser_flow_and_distance_agree(benchmark: ModuleType) -> None:
+    """The flow carries noisy samples to the data; the denoiser leaves an error that no z explains."""
+    data = replace(benchmark.mixture_example(), judged=2000)
+    alpha, sigma = torch.tensor(0.8).double(), torch.tensor(0.6).double()
+    one, zero = torch.ones(()).double(), torch.zeros(()).double()
+    z, x = data.start(alpha, sigma), data.start(one, zero)
+    residual = x - data.denoise(
+        z, alpha, sigma
+    )  # the same draw of x0, so what is left has no correlation with z
+    centred = z - z.mean(0)
+    assert ((residual * centred).mean(0).abs() < 0.01).all()
+    assert residual.mean(0).abs().max() < 0.01
+    flowed = data.flow(z, alpha, sigma)
+    k = torch.linspace(0, len(z) - 1, len(flowed)).round().long()
+    assert (flowed.sort(0).values - x.sort(0).values[k]).square().mean().sqrt() < 0.06
+    assert data.distance(x) < 0.02
+    assert data.distance(x + 0.1) > 0.09
+
+
+def test_the_mixture_of_one_is_the_gaussian(benchmark: ModuleType) -> None:
+    one = benchmark.example()
+    same = Mixture(
+        weights=torch.ones(1).double(), means=one.mean[None], stds=one.std[None].clamp(min=0.1), judged=50
+    )
+    gaussian = replace(one, std=one.std.clamp(min=0.1))
+    alpha, sigma = torch.tensor(0.6).double(), torch.tensor(0.8).double()
+    z = gaussian.start(alpha, sigma)[:50]
+    torch.testing.assert_close(same.denoise(z, alpha, sigma), gaussian.denoise(z, alpha, sigma))
+    torch.testing.assert_close(same.flow(z, alpha, sigma), gaussian.flow(z, alpha, sigma), rtol=0, atol=1e-4)
