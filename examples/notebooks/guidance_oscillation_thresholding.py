@@ -93,6 +93,37 @@ def show(wraps: dict[str, Wrap]) -> None:
 show({f"scale {s:g}": lambda d, s=s: ClassifierFreeGuidance(d, s) for s in (1.0, 3.0, 6.0, 15.0)})  # type: ignore[misc]
 
 # %% [markdown]
+# ## Not the product
+#
+# At every level by itself the guided score is that of p(z | c)^scale p(z)^(1 - scale). It is often said that
+# the samples therefore come from the product of the data's densities, p(x | c)^scale p(x)^(1 - scale). Here is
+# that product, as contours, under the samples. It hardly moves: where class 0 is near certain already, p(x | c)
+# and p(x) are proportional, and no power of their ratio prefers one place to another. The samples move on: while
+# there was much noise the two classes could not be told apart, and every step that was guided then has pushed
+# them further.
+
+# %%
+side = torch.linspace(-1.6, 1.9, 240, dtype=torch.float64)
+place = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1)
+log_each = -((place[..., None, :] - means).square().sum(-1) / (2 * spread**2)) - 2 * spread.log()
+figure, panels = plt.subplots(1, 3, figsize=(8.7, 3.1), sharex=True, sharey=True)
+for panel, s in zip(panels, (1.0, 3.0, 15.0), strict=True):
+    log_product = s * log_each[..., 0] + (1 - s) * (log_each.logsumexp(-1) - torch.tensor(2.0).log())
+    product = (log_product - log_product.max()).exp()
+    x, _ = draw(lambda d, s=s: ClassifierFreeGuidance(d, s))  # type: ignore[misc]
+    panel.scatter(*x.T, s=3, alpha=0.4)
+    panel.contour(side, side, product, levels=[0.01, 0.1, 0.5], colors="black", linewidths=0.8)
+    panel.set(title=f"scale {s:g}", aspect="equal")
+    weight = product / product.sum()
+    middle = (weight[..., None] * place).sum((0, 1))
+    deviation = (weight[..., None] * (place - middle).square()).sum((0, 1)).sqrt().mean()
+    print(
+        f"scale {s:4g}   mean of the samples {float(x.mean()):.3f}, of the product {float(middle.mean()):.3f}   "
+        f"deviation {float(x.std(0).mean()):.3f}, {float(deviation):.3f}"
+    )
+figure.tight_layout()
+
+# %% [markdown]
 # ## Oscillation
 #
 # Imagen Video guides the base and the first two super-resolution models with a high scale for some first

@@ -97,6 +97,7 @@ plt.axhline(SPREAD**2, linestyle=":", label="the noise on each clip")
 plt.xlabel("log-SNR")
 plt.ylabel("squared error of the best x0")
 plt.legend(loc="upper right")
+plt.tight_layout()
 
 # %% [markdown]
 # ## Predictions: what an error of the network does
@@ -145,7 +146,7 @@ for name, weighting in weightings.items():
     right.plot(levels, loss / loss.sum(), label=name)
 left.set(xlabel="log-SNR", ylabel="weight on the squared error of x0", ylim=(1e-4, 1e5))
 right.set(xlabel="log-SNR", ylabel="share of the loss, cosine schedule")
-left.legend(fontsize=8, loc="upper right")
+left.legend(fontsize=8, loc="lower right")
 figure.tight_layout()
 
 # %% [markdown]
