@@ -210,8 +210,8 @@ def diffusers_rows(data: Data) -> list[Row]:
         row(
             "UniPCMultistepScheduler",
             UniPC(order=3),
-            "its order falls to 2 one step before the last, ours does not; equal up to there, and who is nearer depends "
-            "on the data",
+            "its order falls to 2 one step before the last, ours does not; equal up to there, and who is nearer "
+            "depends on the data",
             label=" order 3",
             solver_order=3,
         ),
