@@ -1,0 +1,136 @@
+"""docs/table.md, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+TEXT = (
+    ("score", "VT score", "{:.1f}"),
+    ("precision", "R-precision", "{:.1%}"),
+    ("object", "object", "{:.0%}"),
+    ("color", "colour", "{:.0%}"),
+    ("motion", "motion", "{:.0%}"),
+)
+SIGHT = (
+    ("kernel", "KVD-VT", "{:.2f}"),
+    ("frechet", "FVD-VT", "{:.1f}"),
+    ("steadiness", "steadiness", "{:.2f}"),
+    ("change", "change", "{:.4f}"),
+    ("flicker", "flicker", "{:.4f}"),
+    ("edge", "saturated", "{:.1%}"),
+)
+COST = (("evaluations", "evaluations", "{:.0f}"), ("cpu", "CPU s", "{:.1f}"))
+
+
+def page(results: dict[str, Any]) -> str:
+    """The whole page."""
+    settings = results["settings"]
+    chance = f"{1 / settings['pool']:.1%}"
+    lines = [
+        "# The paper's table",
+        "",
+        f"Written by `{results['command']}` on {results['date']}, with torch {results['torch']} on",
+        f"{settings['device']}; `--row NAME` measures one row, `--ablations` the second half. The numbers lie in",
+        "[table.json](table.json); [what they do not show](evidence.md) has a page of its own.",
+        "",
+        "The rows are those of Imagen Video's table of sampling time (arXiv 2210.02303, section 3.4): guidance, by",
+        "steps of the base / steps of each super-resolution stage. Its text does not say whether 6 and (15, 1) are",
+        "its weight *w* of x = (1 + w) x_cond - w x_uncond or the scale 1 + w, so both readings stand here; scales",
+        "are ours, 1 is off. The prompts are the evaluation's, half of them combinations that training never drew.",
+        "",
+        "Videos are scored as stage 3 leaves them, at 32x48x80 (*stages* 3), or as the base does (1), not at",
+        f"128x768x1280. Asked for were {settings['prompts']} prompts and {settings['seeds']} seeds, in rows with",
+        f"more than 32 steps {settings['long prompts']} prompts; n is how many videos are in. A figure after ± is one",
+        "standard error of the seeds' means; for ground truth, baselines and a single seed, over prompts.",
+        "",
+        "- **VT score**: 100 max(cos, 0) of caption and frame, mean of the frames, by the video-text encoder below.",
+        f"- **R-precision**: how often the own caption is the nearest of {settings['pool']}; chance is {chance}.",
+        "- **object, colour, motion**: how often the judge reads what the prompt names.",
+        "- **KVD-VT, FVD-VT**: kernel and Frechet distance of that encoder's embeddings to those",
+        f"  of {settings['reference']} renders of other scenes. A Frechet distance needs more than",
+        f"  {settings['width']} videos, the numbers of an embedding; where a row has fewer, it is left out.",
+        "- **steadiness**: cosine of neighbouring frames' embeddings, times 100; **change**, **flicker**: of pixels;",
+        "  **saturated**: the share of values beyond 0.98.",
+        "- **evaluations**: of networks, for one video; **CPU s**: seconds of one core for the stages scored (the",
+        "  clock's are in the JSON).",
+        "",
+        *_encoder(settings["encoder"]),
+    ]
+    for group in dict.fromkeys(row["group"] for row in results["rows"]):
+        own = [row for row in results["rows"] if row["group"] == group]
+        lines += ["", f"## {group}", "", *_rows(own)]
+    return "\n".join([*lines, "", *_comparisons(results["comparisons"])]).rstrip() + "\n"
+
+
+def _encoder(record: dict[str, dict[str, float]]) -> list[str]:
+    lines = [
+        "What that encoder is worth, on renders that it was not trained on:",
+        "",
+        "| scenes | " + " | ".join(next(iter(record.values()))) + " |",
+        "|---|" + "--:|" * len(next(iter(record.values()))),
+    ]
+    names = list(next(iter(record.values())))
+    for kind, found in record.items():
+        cells = [f"{found[name]:.0%}" if name in found else "" for name in names]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return [
+        *lines,
+        "",
+        "(*R@1 of n*: own caption nearest of n; *one word*: nearer than captions wrong in one word, for each word;",
+        "the rest: nearer than the caption wrong in that word, of which half is chance.)",
+    ]
+
+
+def _rows(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for columns in ((*TEXT, *COST), SIGHT):
+        if not any(row["figures"] for row in rows):
+            break
+        lines += [
+            "| row | steps | stages | n | " + " | ".join(title for _, title, _ in columns) + " |",
+            "|---|---|--:|--:|" + "--:|" * len(columns),
+        ]
+        for row in rows:
+            if row["figures"]:
+                cells = [_cell(row["figures"], name, form) for name, _, form in columns]
+                lines.append(
+                    f"| {row['title']} (`{row['name']}`) | {row['steps']} | {row['stages']} | {row['videos']} | "
+                    + " | ".join(cells)
+                    + " |"
+                )
+        lines.append("")
+    for reason in dict.fromkeys(row["missing"] for row in rows if row["missing"]):
+        names = ", ".join(f"`{row['name']}`" for row in rows if row["missing"] == reason)
+        lines.append(f"- {names}: {reason}.")
+    timed = [row for row in rows if row["to the sixth"] is not None]
+    if timed:
+        lines += [
+            "",
+            "Seconds of one core to 128x192x320, as in the paper (stages 4 to 6 from one timed evaluation each):",
+            "",
+        ]
+        lines += [f"- `{row['name']}`: {row['to the sixth']:.0f}" for row in timed]
+    return lines
+
+
+def _cell(figures: dict[str, dict[str, float]], name: str, form: str) -> str:
+    if name not in figures:
+        return ""
+    mean, error = figures[name]["mean"], figures[name]["error"]
+    said = form.format(mean)
+    return said if error != error or name in {n for n, *_ in COST} else f"{said} ± {form.format(error)}"
+
+
+def _comparisons(comparisons: dict[str, dict[str, Any]]) -> list[str]:
+    if not comparisons:
+        return []
+    lines = ["## Eight distilled steps against the full ones", ""]
+    for name, found in comparisons.items():
+        out = [f"{key} {value['difference']:+.3g}" for key, value in found.items() if not value["within"]]
+        inside = ", ".join(key for key, value in found.items() if value["within"]) or "nothing"
+        lines.append(
+            f"- `{name}`: within one standard error of the 256/128 row: {inside}; "
+            f"differs: {', '.join(out) or 'nothing'}."
+        )
+    return lines
