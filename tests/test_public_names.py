@@ -21,8 +21,8 @@ NAMES = """
     FourierEmbedding FrameGroupNorm FrameInput FramePositions FreshNoise GUIDANCE_SCALE GaussianStats Grid
     GroupNormSpec GuidanceDistiller GuidanceMomentum Guide HeldOut Heun HutchinsonTrace I3DFeatures
     InceptionFeatures IndependentNoise IndependentTimes Inflated Inflation InterpolatedSchedule Interval
-    JoinedTextAttention JoinedTextSpec JointAttention JointSpec Judge Jumps KarrasSchedule KeyedNoise Ladder
-    LangevinCorrector LearnedSchedule LearnedUncertainty Lesson LevelSpec LinearBetaSchedule
+    JoinedTextAttention JoinedTextSpec JointAttention JointSpec Judge Jumps KarrasSchedule KeyedNoise
+    Ladder LangevinCorrector LearnedSchedule LearnedUncertainty Lesson LevelSpec LinearBetaSchedule
     LinearLogSNRSchedule LinearPrediction LogNormalLaw LogSNREmbedding LogitNormalLaw LowDiscrepancyTimes
     MagnitudeNorm MagnitudeNormSpec Method MinSNR MiniLMEncoder MixedNoise ModelDenoiser Momentum
     MomentumState MultiGuidance MultiscaleDiffusionLoss MultistepConsistencyDistiller Network NoiseSchedule

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from vdm_blocks.metrics.distance import (
     bootstrap_interval,
+    frechet_by_count,
     frechet_distance,
+    frechet_extrapolated,
     gaussian_distance,
     kernel_distance,
+    kernel_subsets,
 )
 from vdm_blocks.metrics.features import FeatureBank, GaussianStats
 
@@ -128,3 +131,37 @@ def test_the_small_sample_bias_and_the_interval_are_seen() -> None:
     assert (low, high) == bootstrap_interval(bank, truth, rounds=50)
     with pytest.raises(ValueError, match="level"):
         bootstrap_interval(bank, truth, level=1.0)
+
+
+def test_subsets_print_what_kid_prints() -> None:
+    x, y = bank_of(normal(60, 3, seed=0)), bank_of(normal(50, 3, seed=1) + 1)
+    mean, std = kernel_subsets(x, y, subset=20, rounds=60)
+    assert abs(mean - kernel_distance(x, y)) < 4 * std / 60**0.5
+    whole, none = kernel_subsets(x, x, subset=60, rounds=2)
+    assert whole == pytest.approx(kernel_distance(x, x), rel=1e-9)
+    assert none < 1e-9
+    with pytest.raises(ValueError, match="60 and 50"):
+        kernel_subsets(x, y, subset=51)
+
+
+def test_the_bias_falls_with_the_count_and_a_line_takes_most_of_it_away() -> None:
+    """Sets of the reference's own distribution, N(0, 1) in four dimensions: the distance is 0, and few print more."""
+    truth = GaussianStats(4, extractor="x")
+    truth.update(
+        2 * torch.cat([torch.eye(4), -torch.eye(4)]).double().repeat(2_000, 1)
+    )  # mean 0, covariance 1
+    torch.testing.assert_close(truth.covariance, torch.eye(4).double(), atol=1e-4, rtol=0)
+    plain, extrapolated, fewer = [], [], []
+    for seed in range(12):
+        bank = bank_of(normal(60, 4, seed=seed))
+        plain.append(frechet_distance(bank.stats(), truth))
+        extrapolated.append(frechet_extrapolated(bank, truth, sizes=4, rounds=6))
+        ((_, first), (_, last)) = frechet_by_count(bank, truth, counts=[8, 60], rounds=4)
+        assert last == pytest.approx(plain[-1])
+        fewer.append(first)
+    assert sum(fewer) > 4 * sum(plain)
+    assert abs(sum(extrapolated)) < sum(plain) / 2
+    with pytest.raises(ValueError, match="the set's 60"):
+        frechet_by_count(bank, truth, counts=[61])
+    with pytest.raises(ValueError, match="two sizes"):
+        frechet_extrapolated(bank, truth, sizes=1)

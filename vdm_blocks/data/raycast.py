@@ -85,7 +85,7 @@ def _stage(scenes: Sequence[SolidScene], t: Tensor) -> _Stage:
     centre, turn = torch.zeros(frames, count, 3), torch.zeros(frames, count)
     extent = torch.ones(frames, count, 3)
     for scene in dict.fromkeys(scenes):
-        where = torch.tensor([i for i, one in enumerate(scenes) if one is scene])
+        where = torch.tensor([i for i, one in enumerate(scenes) if one == scene])
         moments = t[where]
         place, look = scene.camera.at(moments, duration=scene.duration)
         eye[where], axes[where] = place.float(), look.float()

@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["dynamic_degree", "flicker", "warp", "warping_error"]
+__all__ = [
+    "dynamic_degree",
+    "feature_consistency",
+    "flicker",
+    "motion_degree",
+    "motion_smoothness",
+    "unless_frozen",
+    "warp",
+    "warping_error",
+]
 
 
 def warp(video: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,6 +108,97 @@ def dynamic_degree(video: Tensor) -> Tensor:
     """
     _shape(video, least=2)
     return video.double().diff(dim=2).abs().mean((1, 2, 3, 4))
+
+
+def motion_degree(flow: Tensor, *, top: float = 0.05) -> Tensor:
+    """How far the fastest `top` of the points go, mean pixels a frame over frames and points.
+
+    What VBench calls dynamic degree, over any flow (arXiv 2311.17982, section 3.1.1). Unlike `dynamic_degree` it does
+    not take noise or flicker for motion.
+
+    Args:
+        flow: (B, 2, T - 1, H, W), see `warp`.
+        top: share of the points, in (0, 1].
+
+    Returns:
+        (B,)
+
+    Raises:
+        ValueError: another shape or share.
+    """
+    speed = _speed(flow).flatten(2)
+    if not 0 < top <= 1:
+        raise ValueError(f"top is a share of the points, in (0, 1]; got {top}")
+    return speed.topk(max(1, round(top * speed.shape[2])), dim=2).values.mean((1, 2))
+
+
+def motion_smoothness(flow: Tensor) -> Tensor:
+    """How much points speed up or swerve: mean |flow_{t+1}(p + flow_t(p)) - flow_t(p)|, pixels a frame squared.
+
+    0 for things that go on as they went, whichever way; a video that jumps or shuffles its frames is high. A frozen
+    video scores 0 too: pass it through `unless_frozen`.
+
+    Args:
+        flow: (B, 2, T - 1, H, W), T >= 3, see `warp`.
+
+    Returns:
+        (B,); NaN when all points leave the picture.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if flow.ndim != 5 or flow.shape[1] != 2 or flow.shape[2] < 2:
+        raise ValueError(f"smoothness is of flow (B, 2, T - 1, H, W) with T >= 3; got {tuple(flow.shape)}")
+    fetched, inside = warp(flow, flow[:, :, :-1])
+    change = _speed(fetched - flow[:, :, :-1]) * inside
+    return change.sum((1, 2, 3)) / inside.sum((1, 2, 3))
+
+
+def feature_consistency(features: Tensor) -> Tensor:
+    """The mean cosine of each frame's features with the one before and with the first, half and half.
+
+    VBench's subject consistency, over any features (arXiv 2311.17982, section 3.1.1). A frozen video scores 1: pass it
+    through `unless_frozen`.
+
+    Args:
+        features: (B, T, D), two frames or more.
+
+    Returns:
+        (B,)
+
+    Raises:
+        ValueError: another shape.
+    """
+    if features.ndim != 3 or features.shape[1] < 2:
+        raise ValueError(f"features of frames are (B, T, D) with T >= 2; got {tuple(features.shape)}")
+    x = F.normalize(features.double(), dim=2)
+    previous, first = (x[:, 1:] * x[:, :-1]).sum(2), (x[:, 1:] * x[:, :1]).sum(2)
+    return (previous + first).mean(1) / 2
+
+
+def unless_frozen(score: Tensor, degree: Tensor, *, least: float, worst: float) -> Tensor:
+    """The score of each video that moves at least as much as it has to, and `worst` for the others.
+
+    Every measure of smoothness is perfect on a frozen video, so none is reported without this.
+
+    Args:
+        score: (B,).
+        degree: (B,), `motion_degree` or `dynamic_degree` of the same videos.
+        least: e.g. half of what real videos have.
+        worst: what a frozen video scores.
+
+    >>> unless_frozen(torch.tensor([0.99, 0.90]), torch.tensor([0.0, 2.0]), least=0.5, worst=0.0)
+    tensor([0.0000, 0.9000])
+    """
+    if score.shape != degree.shape:
+        raise ValueError(f"one degree a score; got {tuple(degree.shape)} and {tuple(score.shape)}")
+    return score.where(degree >= least, worst)
+
+
+def _speed(flow: Tensor) -> Tensor:
+    if flow.ndim != 5 or flow.shape[1] != 2:
+        raise ValueError(f"a flow is (B, 2, T - 1, H, W); got {tuple(flow.shape)}")
+    return flow.double().square().sum(1).sqrt()
 
 
 def _shape(video: Tensor, *, least: int) -> tuple[int, int, int, int, int]:

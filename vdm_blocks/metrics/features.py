@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 __all__ = ["FeatureBank", "GaussianStats"]
@@ -71,6 +76,28 @@ class GaussianStats:
         check_same(self, other)
         self._join(other.count, other._mean, other._square)
 
+    def save(self, path: str | Path, *, dataset: str) -> None:
+        """Writes a safetensors file that says what it is of.
+
+        Args:
+            path: where.
+            dataset: what was measured: `Fingerprint.text` of the videos.
+        """
+        tensors = {"mean": self._mean, "square": self._square}
+        _write(Path(path), tensors, "GaussianStats", self.extractor, dataset, self.count)
+
+    @classmethod
+    def load(cls, path: str | Path, *, extractor: str, dataset: str) -> GaussianStats:
+        """Reads what `save` wrote, of this extractor and these videos and of no others.
+
+        Raises:
+            ValueError: no such file, or it is of another kind, another extractor or another data set.
+        """
+        count, tensors = _read(Path(path), "GaussianStats", extractor, dataset)
+        stats = cls(len(tensors["mean"]), extractor=extractor)
+        stats.count, stats._mean, stats._square = count, tensors["mean"], tensors["square"]
+        return stats
+
     def _join(self, count: int, mean: Tensor, square: Tensor) -> None:
         total = self.count + count
         if count == 0:
@@ -124,6 +151,28 @@ class FeatureBank:
         check_same(self, other)
         self._parts += list(other._parts)
 
+    def stats(self) -> GaussianStats:
+        """Their number, mean and covariance."""
+        stats = GaussianStats(self.width, extractor=self.extractor)
+        stats.update(self.features)
+        return stats
+
+    def save(self, path: str | Path, *, dataset: str) -> None:
+        """Writes a safetensors file that says what it is of; see `GaussianStats.save`."""
+        _write(Path(path), {"features": self.features}, "FeatureBank", self.extractor, dataset, self.count)
+
+    @classmethod
+    def load(cls, path: str | Path, *, extractor: str, dataset: str) -> FeatureBank:
+        """Reads what `save` wrote, of this extractor and these videos and of no others.
+
+        Raises:
+            ValueError: no such file, or it is of another kind, another extractor or another data set.
+        """
+        _, tensors = _read(Path(path), "FeatureBank", extractor, dataset)
+        bank = cls(tensors["features"].shape[1], extractor=extractor)
+        bank.update(tensors["features"])
+        return bank
+
 
 def check_features(features: Tensor, width: int) -> None:
     """Refuses what is not (N, width) of finite numbers."""
@@ -140,3 +189,26 @@ def check_same(a: GaussianStats | FeatureBank, b: GaussianStats | FeatureBank) -
             f"features of {a.extractor!r}, {a.width} wide, do not compare with those of {b.extractor!r}, "
             f"{b.width} wide; extract both sets in the same way"
         )
+
+
+def _write(
+    path: Path, tensors: dict[str, Tensor], kind: str, extractor: str, dataset: str, count: int
+) -> None:
+    if not dataset:
+        raise ValueError("say what was measured: dataset=fingerprint.text of the videos")
+    about = {"kind": kind, "extractor": extractor, "dataset": dataset, "count": json.dumps(count)}
+    save_file(tensors, path, metadata=about)
+
+
+def _read(path: Path, kind: str, extractor: str, dataset: str) -> tuple[int, dict[str, Tensor]]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; measure the reference and save it there")
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata() or {}
+        for name, wanted in (("kind", kind), ("extractor", extractor), ("dataset", dataset)):
+            if about.get(name) != wanted:
+                raise ValueError(
+                    f"{path} has {name} {about.get(name)!r} and {wanted!r} was asked for: it is of something else; "
+                    "measure the reference again and save it elsewhere"
+                )
+        return json.loads(about["count"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
