@@ -74,7 +74,8 @@ def test_units_are_disjoint_and_hold_nearly_all_weights(make: Make) -> None:
 def test_data_parallel_has_the_same_gradients(make: Make) -> None:
     net = make()
     want = gradients(copy.deepcopy(net))
-    for got, exact in zip(gradients(nn.parallel.DistributedDataParallel(net)), want, strict=True):
+    parallel = nn.parallel.DistributedDataParallel(net)
+    for got, exact in zip(gradients(parallel), want, strict=True):
         torch.testing.assert_close(got, exact)
 
 
@@ -82,14 +83,14 @@ def test_data_parallel_has_the_same_gradients(make: Make) -> None:
 @pytest.mark.usefixtures("_group")
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor:UserWarning")
 def test_fully_sharded_has_the_same_gradients_and_loads_the_same_state(make: Make) -> None:
-    fsdp = pytest.importorskip("torch.distributed.fsdp", reason="fully_shard came with torch 2.6")
-    if not hasattr(fsdp, "fully_shard"):
+    fully_shard = getattr(pytest.importorskip("torch.distributed.fsdp"), "fully_shard", None)
+    if fully_shard is None:
         pytest.skip("fully_shard came with torch 2.6")
     net, mesh = make(), init_device_mesh("cpu", (1,))
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     want, names = gradients(copy.deepcopy(net)), list(net.state_dict())
     for unit in (*net.units(), net):
-        fsdp.fully_shard(unit, mesh=mesh)
+        fully_shard(unit, mesh=mesh)
     assert list(net.state_dict()) == names
     for got, exact in zip(gradients(net), want, strict=True):
         assert isinstance(got, DTensor)
