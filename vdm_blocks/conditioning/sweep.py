@@ -108,7 +108,7 @@ def sweep_augmentation(
     ordered = tuple(sorted(float(snr) for snr in snrs))
     samples = []
     for snr in ordered:
-        video = run(snr)
+        video: object = run(snr)
         if not isinstance(video, Tensor) or video.ndim != 5:
             what = tuple(video.shape) if isinstance(video, Tensor) else type(video).__name__
             raise ValueError(f"run({snr}) gave {what}; it must give videos (B, C, T, H, W)")

@@ -38,7 +38,7 @@ def upsample_bicubic(video: Tensor, height: int, width: int) -> Tensor:
 def _upsample(video: Tensor, height: int, width: int, mode: str) -> Tensor:
     check_video(video)
     own = video.shape[-2:]
-    if height % own[0] or width % own[1]:
+    if height < own[0] or width < own[1] or height % own[0] or width % own[1]:
         raise ValueError(
             f"{height}x{width} is not a whole multiple of {own[0]}x{own[1]}; resize to one that is"
         )
@@ -100,7 +100,7 @@ def blend_frames(video: Tensor, frames: int) -> Tensor:
 def _times(video: Tensor, frames: int) -> int:
     check_video(video)
     own = video.shape[2]
-    if frames % own:
+    if frames < own or frames % own:
         raise ValueError(f"{frames} frames is not a whole multiple of {own}; ask for one that is")
     return frames // own
 

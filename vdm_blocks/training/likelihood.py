@@ -169,8 +169,16 @@ def bits_per_dimension(log_likelihood: Tensor, size: int, *, levels: int | None 
         size: D, the number of entries of one sample.
         levels: those of the data, or None for data with a density.
 
+    Raises:
+        ValueError: no entries, or fewer than two levels.
+
     >>> bits_per_dimension(torch.tensor(-8 * math.log(2.0)), 4)
     tensor(2.)
     """
+    if size < 1 or (levels is not None and levels < 2):
+        raise ValueError(
+            f"bits_per_dimension got size={size}, levels={levels}; a sample has at least 1 entry, and data on levels "
+            "at least 2 of them, 256 for eight bits"
+        )
     gap = 0.0 if levels is None else math.log(2 / (levels - 1))
     return -(log_likelihood / size + gap) / math.log(2)
