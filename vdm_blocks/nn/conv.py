@@ -49,8 +49,9 @@ class SpatialConv(nn.Module):
         if kernel % 2 == 0:
             raise ValueError(f"an even kernel cannot keep the frame size; got {kernel}, take {kernel + 1}")
         self.in_channels = in_channels
-        conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
-        self.conv = conv.to(memory_format=torch.channels_last)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+        weight = self.conv.weight.detach().contiguous(memory_format=torch.channels_last)
+        self.conv.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves `x` (B, C, T, H, W)."""
