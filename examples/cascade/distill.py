@@ -13,7 +13,7 @@ import argparse
 import copy
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,7 +135,8 @@ class Distillation:
         ladder = self.descend(student)
         print(ladder.table())
         if ladder.stopped is not None:
-            print(f"{self.plan.name}: stopped: {ladder.stopped}")
+            print(f"{self.plan.name}: stopped, and no weights are shipped: {ladder.stopped}")
+            return
         self.ship(ladder)
 
     def guided(self) -> ModelDenoiser:
@@ -166,7 +167,7 @@ class Distillation:
         )
         lesson = Lesson(updates=self.recipe.guidance, rate=self.recipe.rate)
         state = self.folder / "guidance.state.safetensors"
-        teller = self.teller("guidance", lesson.updates)
+        teller = self.teller("guidance", [lesson])
         learn(
             student,
             lambda _update: distiller,
@@ -192,7 +193,7 @@ class Distillation:
             more = 2 if steps <= 2 else 1
             rungs.append(Rung(steps=steps, updates=more * self.recipe.halving, rate=self.recipe.rung_rate))
             steps //= 2
-        teller = self.teller("rungs", sum(rung.updates for rung in rungs))
+        teller = self.teller("rungs", rungs)
         begins = {
             rung.steps: self.recipe.guidance + sum(r.updates for r in rungs[:i])
             for i, rung in enumerate(rungs)
@@ -267,7 +268,7 @@ class Distillation:
         rate = self.recipe.rung_rate
         lesson = Lesson(updates=max(halvings, 1) * self.recipe.halving, rate=rate, average=0.9)
         state = path.with_suffix(".state.safetensors")
-        teller = self.teller(f"{method}-{steps:04d}", lesson.updates)
+        teller = self.teller(f"{method}-{steps:04d}", [lesson])
         learn(
             roles,
             turns,
@@ -289,10 +290,10 @@ class Distillation:
         given: Distiller = ToldScales(distiller) if is_guided(self.plan) else distiller
         return Autocast(given, self.device, enabled=not self.args.float32)
 
-    def teller(self, what: str, total: int) -> Teller:
+    def teller(self, what: str, lessons: Sequence[Lesson]) -> Teller:
         """Its log."""
         args = self.args
-        return Teller(self.folder, self.plan.name, what, total, every=args.every, quiet=args.quiet)
+        return Teller(self.folder, self.plan.name, what, lessons, every=args.every, quiet=args.quiet)
 
     def emphasis(self, student: Denoiser) -> Emphasis | None:
         """The residual network's precision, as in training."""

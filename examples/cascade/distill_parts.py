@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from train import Log
 
 from vdm_blocks.denoisers import DenoiserWrapper, ModelDenoiser
 from vdm_blocks.diffusion.noise import NoiseSource
-from vdm_blocks.distillation import Distiller, ScaleAdapter, with_guidance_scale
+from vdm_blocks.distillation import Distiller, Lesson, ScaleAdapter, with_guidance_scale
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
@@ -61,9 +61,18 @@ class Teller:
     """Lines of progress, the log and its curve; it begins at whatever update a resumed run begins at."""
 
     def __init__(
-        self, folder: Path, name: str, what: str, total: int, *, every: float = 20, quiet: bool = False
+        self,
+        folder: Path,
+        name: str,
+        what: str,
+        lessons: Sequence[Lesson],
+        *,
+        every: float = 20,
+        quiet: bool = False,
     ) -> None:
-        self.folder, self.name, self.what, self.total = folder, name, what, total
+        self.folder, self.name, self.what = folder, name, what
+        self.rates = [own.rate * (1 - i / own.updates) for own in lessons for i in range(own.updates)]
+        self.total = len(self.rates)
         self.every, self.quiet = every, quiet
         self.log: Log | None = None
         self.first = 0
@@ -75,7 +84,7 @@ class Teller:
         if self.log is None:
             self.first = done - 1
             self.log = Log(self.folder / f"{self.what}.csv", upto=done - 1)
-        self.log.write(done - 1, loss, 0.0, now - self.began)
+        self.log.write(done - 1, loss, self.rates[done - 1], now - self.began)
         if now - self.shown > self.every or done == self.total:
             self.shown = now
             pace = (now - self.began) / (done - self.first)
