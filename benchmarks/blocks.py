@@ -1,23 +1,24 @@
-"""Each block against its naive form, with the same weights and the same result: `python benchmarks/blocks.py`.
+"""Each block against its naive form, with the same weights and the same result: `python -m benchmarks.blocks`.
 
 The naive form is what one writes first: contiguous video, `nn.Conv3d`, rearranged copies, `nn.Linear`, norms from
-means. Both are checked to agree, then timed in one process in shuffled rounds; a row gives the least process CPU time
-of each and their ratio, forward and forward with backward. `--quick` takes small shapes and few rounds.
+means. Both are checked to agree, then timed in one process in interleaved rounds, forward and forward with backward.
+`--quick` takes small shapes and few rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from benchmarks.pairs import Function, Pair, comparison
+from benchmarks.timing import setting, write_section
 from vdm_blocks.nn import (
     ChannelNorm,
     FrameGroupNorm,
@@ -34,62 +35,37 @@ from vdm_blocks.nn import (
     to_last,
 )
 
-Function = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A block, its naive form, and what each is given."""
-
-    name: str
-    ours: Function
-    naive: Function
-    x: Tensor
-    naive_x: Tensor
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="small shapes, few rounds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=0, help="of timing (15, quick 3)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=0, help="of timing (9, quick 2)")
+    parser.add_argument("--write", type=Path, help="a page whose section is written anew")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     shape = (1, 16, 4, 6, 10) if args.quick else (1, 128, 16, 24, 40)
-    rounds = args.rounds or (3 if args.quick else 15)
-    print(
-        f"torch {torch.__version__}, {args.threads} threads, video {shape}, least of {rounds} rounds, CPU ms"
-    )
-    print(f"{'':34}{'forward':>24}{'forward and backward':>30}")
-    print(f"{'block':34}{'ours':>8}{'naive':>8}{'ratio':>8}{'ours':>14}{'naive':>8}{'ratio':>8}")
-    for pair in pairs(shape):
-        torch.testing.assert_close(pair.ours(pair.x), pair.naive(pair.naive_x), rtol=1e-3, atol=1e-4)
-        forward, both = (timed(pair, rounds, backward=backward) for backward in (False, True))
-        cells = "".join(
-            f"{1e3 * ours:{width}.2f}{1e3 * naive:8.2f}{naive / ours:7.2f}x"
-            for width, (ours, naive) in ((8, forward), (14, both))
-        )
-        print(f"{pair.name:34}{cells}")
+    print(setting(), file=sys.stderr)
+    text = section(shape, args.rounds or (2 if args.quick else 9))
+    print(text)
+    if args.write:
+        write_section(args.write, "blocks", text)
 
 
-def timed(pair: Pair, rounds: int, *, backward: bool) -> tuple[float, float]:
-    """The least process CPU seconds of the block and of its naive form."""
-    least = {True: float("inf"), False: float("inf")}
-    order = [True, False] * rounds
-    random.Random(0).shuffle(order)
-    for ours in (True, False, *order):
-        function, x = (pair.ours, pair.x) if ours else (pair.naive, pair.naive_x)
-        start = time.process_time()
-        if backward:
-            leaf = x.detach().requires_grad_()
-            out = function(leaf)
-            out.backward(torch.ones_like(out))
-        else:
-            with torch.no_grad():
-                function(x)
-        least[ours] = min(least[ours], time.process_time() - start)
-    return least[True], least[False]
+def section(shape: tuple[int, int, int, int, int], rounds: int) -> str:
+    """The page's part."""
+    return f"""## Blocks
+
+```console
+$ python -m benchmarks.blocks --write docs/benchmarks.md
+```
+
+{setting()}, {rounds} rounds, a video {shape}. Milliseconds of CPU time of each block and of its naive form
+with the same weights: contiguous video, `nn.Conv3d`, rearranged copies, `nn.Linear`, norms from means. The last column
+says what ours does, and when.
+
+{comparison(pairs(shape), rounds=rounds)}"""
 
 
 def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
@@ -102,7 +78,14 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
     spatial = SpatialConv(c, c)
     conv3d = nn.Conv3d(c, c, (1, 3, 3), padding=(0, 1, 1))
     copy(conv3d, spatial.conv.weight[:, :, None], spatial.conv.bias)
-    yield Pair(name="SpatialConv / Conv3d", ours=spatial, naive=conv3d, x=last, naive_x=x)
+    yield Pair(
+        name="SpatialConv / Conv3d",
+        ours=spatial,
+        naive=conv3d,
+        x=last,
+        naive_x=x,
+        chosen="always: frames as a batch of views, conv2d, weights channels-last too",
+    )
 
     temporal = TemporalConv(c)
     nn.init.normal_(temporal.conv.weight, std=0.02)
@@ -115,7 +98,12 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
         return out
 
     yield Pair(
-        name="TemporalConv / rearrange, Conv1d", ours=temporal, naive=by_rearranging, x=last, naive_x=x
+        name="TemporalConv / rearrange, Conv1d",
+        ours=temporal,
+        naive=by_rearranging,
+        x=last,
+        naive_x=x,
+        chosen="always: pixels as one axis, a (3, 1) conv2d on the view",
     )
 
     pointwise = Pointwise(c, 3 * c)
@@ -125,6 +113,7 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
         naive=lambda v: F.linear(to_last(v), pointwise.weight, pointwise.bias),
         x=last,
         naive_x=last,
+        chosen="float32 on a CPU, 65,536 numbers or more: a 1x1 conv2d; otherwise `linear`",
     )
 
     channel, root = ChannelNorm(c), RMSNorm(c)
@@ -133,13 +122,21 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
         mean, var = video.mean(1, keepdim=True), video.var(1, correction=0, keepdim=True)
         return (video - mean) * (var + channel.eps).rsqrt() * channel.gain.view(-1, 1, 1, 1)
 
-    yield Pair(name="ChannelNorm / mean and variance", ours=channel, naive=by_moments, x=last, naive_x=x)
+    yield Pair(
+        name="ChannelNorm / mean and variance",
+        ours=channel,
+        naive=by_moments,
+        x=last,
+        naive_x=x,
+        chosen="always: the fused layer norm on the channels-last view",
+    )
     yield Pair(
         name="RMSNorm / F.normalize",
         ours=root,
         naive=lambda v: F.normalize(v, dim=1) * c**0.5 * root.gain.view(-1, 1, 1, 1),
         x=last,
         naive_x=x,
+        chosen="always: the length of each position's channels, then products",
     )
     group = FrameGroupNorm(4, c)
     yield Pair(
@@ -148,6 +145,7 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
         naive=lambda v: torch.stack([nn.GroupNorm.forward(group, frame) for frame in v.unbind(2)], dim=2),
         x=last,
         naive_x=x,
+        chosen="always: frames as a batch of views",
     )
 
     for name, layer, fold in (
@@ -161,6 +159,7 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
             naive=naive_attention(layer, fold, t, h, w),
             x=last,
             naive_x=x,
+            chosen="views, 1x1 conv2d, then as `attend`",
         )
 
     for length in (t, 4 * t):
@@ -171,6 +170,7 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
             naive=lambda v: attend_fused(v, v, v),
             x=q,
             naive_x=q,
+            chosen="products up to 32 tokens on a CPU (256 in half precision), SDPA beyond and elsewhere",
         )
 
 

@@ -1,182 +1,341 @@
-"""Our video U-Net against the machine and against diffusers' video U-Net: `python benchmarks/networks.py`.
+"""Our video U-Net against other libraries' and against the machine: `python -m benchmarks.networks`.
 
-Networks of about 10 and 35 million parameters on the same clips, in shuffled rounds of one process, next to a bare
-3x3 convolution on channels-last frames, which is the ceiling. Milliseconds are the least over the rounds, of wall and
-of process CPU time; operations are those of convolutions and matrix products; the two networks differ in architecture,
-so read the column per operation too. diffusers is left out where it is not installed. `--quick` takes small ones.
+Networks of about 10 and 35 million parameters on the same clips, forward and forward with backward, in interleaved
+rounds of one process next to a bare 3x3 convolution on channels-last frames, which is the ceiling. Operations are those
+of convolutions and matrix products. The networks differ in architecture, so a column compares per operation, and a
+second table has single blocks of the other libraries with the same weights in our layers. benchmarks/peers.txt makes
+the environment; what is not installed is left out. `--keep` puts each measurement into a folder, where a later run
+finds it, so that a long one may be cut, or spread over several.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import random
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.mapped import mapped
+from benchmarks.pairs import comparison
+from benchmarks.peers import Grid, Peer, installed
+from benchmarks.timing import (
+    Entry,
+    interleave,
+    markdown,
+    operations,
+    peak_bytes,
+    setting,
+    times_as_fast,
+    write_section,
+)
 from vdm_blocks.models import LevelSpec, SpatialAttentionSpec, TemporalAttentionSpec, UNetSpec, VideoUNet
 from vdm_blocks.types import Conditioning
 
+# In 10M and 35M the channels of imagen-pytorch's and video-diffusion-pytorch's networks of that size, but for the last.
+WIDTHS = {"tiny": (16, 32), "10M": (32, 64, 128, 256), "35M": (64, 128, 256, 480)}
+OURS = "VideoUNet"
+# What was aimed at: times as fast, forward and with backward; for diffusers per operation; the share of its memory.
+AIMS = {
+    "imagen-pytorch": (2.5, 2.2, 0.45),
+    "video-diffusion-pytorch": (3.0, 2.2, 0.35),
+    "diffusers": (2.5, 2.5, 0.25),
+}
+
 
 @dataclass(kw_only=True)
-class Entry:
-    """Something to time, and what was found."""
+class Measured(Entry):
+    """A network's rounds, and what it is made of."""
 
-    name: str
-    run: Callable[[], object]
-    parameters: int = 0
-    operations: float = 0.0
-    wall: float = float("inf")
-    cpu: float = float("inf")
+    parameters: int
+    operations: int
+    peak: int | None
+
+    def rate(self) -> float:
+        """Operations in a CPU second."""
+        return self.operations / self.least()
+
+    def plain(self) -> dict[str, object]:
+        """What was found, as JSON can hold it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "run"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """All networks of one size on one grid, one way; the first is ours."""
+
+    size: str
+    grid: Grid
+    backward: bool
+    networks: Sequence[Measured]
+    ceiling: float
+
+    def save(self, path: Path) -> None:
+        """Writes it to a file for `load`."""
+        own = {"size": self.size, "grid": self.grid, "backward": self.backward, "ceiling": self.ceiling}
+        path.write_text(json.dumps(own | {"networks": [one.plain() for one in self.networks]}), "utf-8")
+
+    @staticmethod
+    def load(path: Path) -> Cell:
+        """The inverse of `save`, without the means to run again."""
+        own = json.loads(path.read_text("utf-8"))
+        networks = [Measured(run=lambda: None, **one) for one in own.pop("networks")]
+        return Cell(**(own | {"networks": networks, "grid": tuple(own["grid"])}))
+
+    def rows(self) -> Iterator[list[str]]:
+        """A line of the table for each network."""
+        ours = self.networks[0]
+        way = "with backward" if self.backward else "forward"
+        for one in self.networks:
+            peak = "" if one.peak is None else f"{one.peak / 2**20:.0f}"
+            times = (
+                [f"{self.ratio(one):.2f}", f"{self.per_operation(one):.2f}"] if one is not ours else ["", ""]
+            )
+            yield [
+                f"{self.size}, {'x'.join(map(str, self.grid))}, {way}",
+                one.name,
+                f"{one.parameters / 1e6:.1f}",
+                f"{one.operations / 1e9:.1f}",
+                str(self.rounds),
+                f"{one.least():.3f}",
+                f"{min(one.wall):.2f}",
+                f"{one.rate() / self.ceiling:.0%}",
+                *times,
+                peak,
+            ]
+
+    @property
+    def rounds(self) -> int:
+        """How often each was timed."""
+        return len(self.networks[0].cpu)
+
+    def ratio(self, theirs: Measured) -> float:
+        """How many times as fast ours is."""
+        return times_as_fast(self.networks[0], theirs)
+
+    def per_operation(self, theirs: Measured) -> float:
+        """The same for each operation."""
+        return self.ratio(theirs) * self.networks[0].operations / theirs.operations
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="small networks, two rounds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=0, help="of timing (8, quick 2)")
+    parser.add_argument("--sizes", default="10M,35M", help="of 10M, 35M and tiny")
+    parser.add_argument("--grids", default="16x24x40,16x64x64", help="frames x height x width")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="a page whose section is written anew")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the measurements; those in it are not repeated"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    rounds = args.rounds or (2 if args.quick else 8)
-    widths = [(16, 32, 32)] if args.quick else [(64, 128, 192), (128, 256, 352)]
-    grids = [(4, 8, 16)] if args.quick else [(16, 24, 40), (16, 64, 64)]
-    print(f"torch {torch.__version__}, {args.threads} threads, float32, least of {rounds} rounds")
-    for width in widths:
-        ours = unet(width)
-        theirs = diffusers_unet(width)
-        for grid in grids:
-            for backward in (False, True):
-                entries = [
-                    ceiling(grid, width[0]),
-                    network("VideoUNet", ours, call_ours(ours, grid), backward),
-                ]
-                if theirs is not None:
-                    entries.append(network("diffusers", theirs, call_diffusers(theirs, grid), backward))
-                measure(entries, rounds)
-                report(entries, grid, backward)
+    peers = installed()
+    print(setting(), file=sys.stderr)
+    cells: list[Cell] = []
+    for grid in map(grid_of, args.grids.split(",")):
+        for size in args.sizes.split(","):
+            cells += measure(size, grid, peers, args.rounds, args.keep)
+    text = section(cells, same_weights(peers, 2 * args.rounds, args.keep))
+    print(text)
+    if args.write:
+        write_section(args.write, "networks", text)
 
 
-def unet(width: Sequence[int]) -> VideoUNet:
-    """Factorized attention at every level, attention within frames at the two coarser ones."""
+def measure(
+    size: str, grid: Grid, peers: Sequence[Peer], rounds: int, keep: Path | None = None
+) -> Iterator[Cell]:
+    """Builds the networks of `size` and times them forward, then with backward."""
+    z_t = torch.randn(1, 3, *grid)
+    ours = unet(size)
+    calls: list[tuple[str, nn.Module, Callable[[], Tensor]]] = [(OURS, ours, lambda: call(ours, z_t))]
+    for peer in peers:
+        net = peer.build(size)
+        calls.append((peer.label(), net, lambda peer=peer, net=net: peer.call(net, z_t)))  # type: ignore[misc]
+    for backward in (False, True):
+        kept = (
+            keep and keep / f"{size}-{'x'.join(map(str, grid))}-{'training' if backward else 'forward'}.json"
+        )
+        if kept and kept.is_file():
+            yield Cell.load(kept)
+            continue
+        bare, work = ceiling(grid)
+        networks = [network(name, net, once, backward) for name, net, once in calls]
+        interleave([bare, *networks], rounds)
+        cell = Cell(size=size, grid=grid, backward=backward, networks=networks, ceiling=work / bare.least())
+        if kept:
+            cell.save(kept)
+        yield cell
+
+
+def same_weights(peers: Sequence[Peer], rounds: int, keep: Path | None) -> str:
+    """The table of mapped blocks."""
+    kept = keep and keep / "blocks.md"
+    if kept and kept.is_file():
+        return kept.read_text("utf-8")
+    text = comparison(mapped(peers, (1, 128, 16, 24, 40)), rounds=rounds, theirs="theirs")
+    if kept:
+        kept.write_text(text, "utf-8")
+    return text
+
+
+def unet(size: str) -> VideoUNet:
+    """Factorized attention over time at every level, attention within frames at the two coarsest; no text."""
+    widths = WIDTHS[size]
     levels = tuple(
         LevelSpec(
             channels=c,
-            blocks=2,
-            temporal=TemporalAttentionSpec(heads=c // 16),
-            attention=SpatialAttentionSpec(heads=c // 16) if index else None,
+            blocks=1 if size == "tiny" else 2,
+            temporal=TemporalAttentionSpec(heads=max(c // 32, 1)),
+            attention=SpatialAttentionSpec(heads=max(c // 32, 1)) if index >= len(widths) - 2 else None,
         )
-        for index, c in enumerate(width)
+        for index, c in enumerate(widths)
     )
     net = VideoUNet(UNetSpec(levels=levels, text_width=0))
     nn.init.normal_(net.head.conv.weight, std=0.02)
     return net
 
 
-def diffusers_unet(width: Sequence[int]) -> nn.Module | None:
-    """`UNet3DConditionModel` of the same widths, or None where diffusers is not installed."""
-    if importlib.util.find_spec("diffusers") is None:
-        return None
-    from diffusers import UNet3DConditionModel
-
-    net: nn.Module = UNet3DConditionModel(
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=tuple(width),
-        layers_per_block=2,
-        norm_num_groups=8,
-        cross_attention_dim=32,
-        attention_head_dim=16,
-        down_block_types=("DownBlock3D", *["CrossAttnDownBlock3D"] * (len(width) - 1)),
-        up_block_types=(*["CrossAttnUpBlock3D"] * (len(width) - 1), "UpBlock3D"),
-    )
-    return net
+def call(net: VideoUNet, z_t: Tensor) -> Tensor:
+    """One evaluation."""
+    out: Tensor = net(z_t, torch.zeros(1), Conditioning())
+    return out
 
 
-def call_ours(net: VideoUNet, grid: tuple[int, int, int]) -> Callable[[], Tensor]:
-    """One evaluation on noise."""
-    z_t, logsnr = torch.randn(1, 3, *grid), torch.zeros(1)
-
-    def call() -> Tensor:
-        out: Tensor = net(z_t, logsnr, Conditioning())
-        return out
-
-    return call
-
-
-def call_diffusers(net: nn.Module, grid: tuple[int, int, int]) -> Callable[[], Tensor]:
-    """One evaluation on noise, under a caption of one token."""
-    z_t, step, text = torch.randn(1, 3, *grid), torch.tensor(5), torch.zeros(1, 1, 32)
-
-    def call() -> Tensor:
-        out: Tensor = net(z_t, step, encoder_hidden_states=text, return_dict=False)[0]
-        return out
-
-    return call
-
-
-def network(name: str, net: nn.Module, call: Callable[[], Tensor], backward: bool) -> Entry:
-    """`call`, forward or with backward, with its operations counted once."""
+def network(name: str, net: nn.Module, once: Callable[[], Tensor], backward: bool) -> Measured:
+    """`once`, forward or with backward; it runs a first time here, for its operations and its memory."""
 
     def run() -> None:
         if not backward:
             with torch.no_grad():
-                call()
+                once()
             return
         net.zero_grad(set_to_none=True)
-        call().square().mean().backward()
+        once().square().mean().backward()
 
-    counter = FlopCounterMode(display=False)
-    with counter:
-        run()
-    size = sum(p.numel() for p in net.parameters())
-    return Entry(name=name, run=run, parameters=size, operations=counter.get_total_flops())
-
-
-def ceiling(grid: tuple[int, int, int], channels: int) -> Entry:
-    """A 3x3 convolution of 128 channels or more on all frames, channels last."""
-    c = max(channels, 128)
-    x = torch.randn(grid[0], c, *grid[1:]).to(memory_format=torch.channels_last)
-    weight = torch.randn(c, c, 3, 3).to(memory_format=torch.channels_last)
-
-    def run() -> None:
-        with torch.no_grad():
-            F.conv2d(x, weight, padding=1)
-
-    return Entry(name="convolution", run=run, operations=2.0 * 9 * c * x.numel())
+    found: list[int] = []
+    peak = peak_bytes(lambda: found.append(operations(run))) if backward else None
+    return Measured(
+        name=name,
+        run=run,
+        parameters=sum(p.numel() for p in net.parameters()),
+        operations=found[0] if found else operations(run),
+        peak=peak,
+    )
 
 
-def measure(entries: Sequence[Entry], rounds: int) -> None:
-    """Times all entries, each round in another order, after one round to warm up."""
-    shuffle = random.Random(0)
-    for index in range(rounds + 1):
-        for entry in shuffle.sample(list(entries), len(entries)):
-            wall, cpu = time.perf_counter(), time.process_time()
-            entry.run()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            if index:
-                entry.wall, entry.cpu = min(entry.wall, wall), min(entry.cpu, cpu)
+def ceiling(grid: Grid) -> tuple[Entry, int]:
+    """A 3x3 convolution of 128 channels on all frames, channels last, and its operations."""
+    frames, height, width = grid
+    x = torch.randn(frames, 128, height, width).to(memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
+    F.conv2d(x, weight, padding=1)
+    entry = Entry(name="convolution", run=lambda: F.conv2d(x, weight, padding=1))
+    return entry, 2 * 9 * 128 * x.numel()
 
 
-def report(entries: Sequence[Entry], grid: tuple[int, int, int], backward: bool) -> None:
-    """Prints one block of the table."""
-    top, ours = entries[0], entries[1]
-    rate = top.operations / top.cpu
-    print(f"\n{'x'.join(map(str, grid))}, {'forward and backward' if backward else 'forward'}")
-    for entry in entries:
-        share = entry.operations / entry.cpu / rate
-        line = f"  {entry.name:12}{entry.parameters / 1e6:7.1f}M {entry.operations / 1e9:9.1f} GFLOP"
-        line += f"{1e3 * entry.wall:10.1f} ms wall{1e3 * entry.cpu:10.1f} ms CPU{share:7.0%} of the ceiling"
-        if entry not in (top, ours):
-            per_operation = (entry.cpu / entry.operations) / (ours.cpu / ours.operations)
-            line += f"; ours is {entry.cpu / ours.cpu:.2f}x as fast, {per_operation:.2f}x per operation"
-        print(line)
+HEAD = [
+    "parameters, grid",
+    "network",
+    "M weights",
+    "GFLOP",
+    "rounds",
+    "CPU s",
+    "wall s",
+    "of ceiling",
+    "ours faster",
+    "per operation",
+    "peak MiB",
+]
+
+
+def section(cells: Sequence[Cell], same: str) -> str:
+    """The page's part: all cells, what was aimed at, and the mapped blocks."""
+    rates = sorted(cell.ceiling / 1e9 for cell in cells)
+    rows = [HEAD, *(row for cell in cells for row in cell.rows())]
+    return f"""## Networks
+
+```console
+$ python -m benchmarks.networks --write docs/benchmarks.md
+```
+
+{setting()}. The ceiling is a bare
+3x3 convolution of 128 channels on channels-last frames, measured in the same rounds: {rates[0]:.0f} to {rates[-1]:.0f}
+GFLOP/s. *Ours faster* divides their CPU time by ours, *per operation* also by the ratio of the operations; *peak* is
+the most bytes of tensors held at a time in training, beyond the weights.
+
+{markdown(rows)}
+
+### What was aimed at
+
+{markdown([["than", "measure", "aim", "found", "holds"], *aims(cells)])}
+
+### The same weights and mathematics
+
+Blocks of the other libraries beside our layers with their weights, on a video of 128 channels: both agree, so the ratio
+is that of the formulations alone. Milliseconds of CPU time.
+
+{same}"""
+
+
+def aims(cells: Sequence[Cell]) -> Iterator[list[str]]:
+    """A line for each aim, with what each cell found in the order of the table."""
+    peers = {one.name for cell in cells for one in cell.networks[1:]}
+    for label in sorted(peers):
+        forward, both, memory = AIMS[label.split()[0]]
+        per_operation = label.startswith("diffusers")
+        for backward, aim in ((False, forward), (True, both)):
+            found = [
+                cell.per_operation(one) if per_operation else cell.ratio(one)
+                for cell in cells
+                for one in cell.networks[1:]
+                if cell.backward == backward and one.name == label
+            ]
+            measure = (
+                f"{'training' if backward else 'forward'} {'per operation' if per_operation else 'time'}"
+            )
+            yield [label, measure, f">= {aim}", *verdict(found, [x >= aim for x in found], "{:.2f}")]
+        shares = [
+            one.peak / own
+            for cell in cells
+            for one in cell.networks[1:]
+            if one.name == label and one.peak and (own := cell.networks[0].peak)
+        ]
+        shares = [1 / share for share in shares]
+        yield [
+            label,
+            "training memory",
+            f"<= {memory}",
+            *verdict(shares, [x <= memory for x in shares], "{:.2f}"),
+        ]
+    for backward, aim in ((False, 0.6), (True, 0.5)):
+        found = [
+            cell.networks[0].rate() / cell.ceiling
+            for cell in cells
+            if cell.backward == backward and cell.size == "35M"
+        ]
+        measure = f"35M, {'training' if backward else 'forward'}"
+        yield ["the ceiling", measure, f">= {aim:.0%}", *verdict(found, [x >= aim for x in found], "{:.0%}")]
+
+
+def verdict(found: Sequence[float], holds: Sequence[bool], form: str) -> tuple[str, str]:
+    """What was found, and in how many of the cases it is enough."""
+    words = "not measured" if not found else "yes" if all(holds) else f"{sum(holds)} of {len(holds)}"
+    return ", ".join(form.format(x) for x in found), words
+
+
+def grid_of(text: str) -> Grid:
+    """'16x24x40' as numbers."""
+    parts = tuple(int(part) for part in text.split("x"))
+    if len(parts) != 3:
+        raise ValueError(f"a grid is frames x height x width, such as 16x24x40; got {text!r}")
+    return parts[0], parts[1], parts[2]
 
 
 if __name__ == "__main__":
