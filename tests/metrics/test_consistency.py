@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from vdm_blocks.metrics.consistency import dynamic_degree, flicker, warp, warping_error
+from vdm_blocks.metrics.consistency import (
+    dynamic_degree,
+    feature_consistency,
+    flicker,
+    motion_degree,
+    motion_smoothness,
+    unless_frozen,
+    warp,
+    warping_error,
+)
 
 FRAMES, SIDE = 4, 12
 
@@ -106,3 +115,46 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         flicker(video[:, :, :2])
     with pytest.raises(ValueError, match="T >= 2"):
         dynamic_degree(video[:, :, :1])
+
+
+def test_smoothness_is_the_acceleration_along_paths() -> None:
+    """Speed 1, 3, 2 columns a frame: changes of 2 and 1."""
+    flow = torch.tensor([1.0, 3.0, 2.0]).view(1, 1, 3, 1, 1) * torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1)
+    flow = flow.expand(1, 2, 3, 6, 16).contiguous()
+    kept = [16 - 1, 16 - 3]  # columns of which the next place lies in the picture
+    assert float(motion_smoothness(flow)) == pytest.approx((2 * kept[0] + 1 * kept[1]) / sum(kept))
+    assert float(motion_smoothness(flow[:, :, :1].expand(1, 2, 3, 6, 16))) == 0
+    assert float(motion_degree(flow, top=1.0)) == pytest.approx(2)
+
+
+def test_motion_degree_is_of_the_fastest() -> None:
+    flow = torch.zeros(2, 2, 3, 10, 10)
+    flow[1, 0, :, 0, :5], flow[1, 1, :, 0, :5] = 3.0, 4.0
+    assert motion_degree(flow).tolist() == [0.0, 5.0]
+    assert motion_degree(flow, top=0.1).tolist() == [0.0, 2.5]
+
+
+def test_feature_consistency_by_hand() -> None:
+    frames = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]])
+    with_previous, with_first = (0 + 0.5**0.5) / 2, (0 + 0.5**0.5) / 2
+    assert float(feature_consistency(frames)) == pytest.approx((with_previous + with_first) / 2)
+    assert float(feature_consistency(frames[:, :1].expand(1, 3, 2))) == pytest.approx(1)
+
+
+def test_a_frozen_video_is_the_worst() -> None:
+    video, flow = moving(1, -2)
+    degree = torch.cat([motion_degree(flow), motion_degree(torch.zeros_like(flow))])
+    scores = unless_frozen(torch.tensor([0.9, 1.0]), degree, least=0.5, worst=0.0)
+    assert scores.tolist() == pytest.approx([0.9, 0.0])
+    with pytest.raises(ValueError, match="one degree a score"):
+        unless_frozen(torch.ones(3), degree, least=0.5, worst=0.0)
+    for wrong in (flow[:, :1], flow[0]):
+        with pytest.raises(ValueError, match="flow"):
+            motion_degree(wrong)
+    with pytest.raises(ValueError, match="T >= 3"):
+        motion_smoothness(flow[:, :, :1])
+    with pytest.raises(ValueError, match="T >= 2"):
+        feature_consistency(torch.ones(1, 1, 4))
+    with pytest.raises(ValueError, match="share"):
+        motion_degree(flow, top=0.0)
+    assert video.shape[2] == FRAMES

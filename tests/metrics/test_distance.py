@@ -162,6 +162,6 @@ def test_the_bias_falls_with_the_count_and_a_line_takes_most_of_it_away() -> Non
     assert sum(fewer) > 4 * sum(plain)
     assert abs(sum(extrapolated)) < sum(plain) / 2
     with pytest.raises(ValueError, match="the set's 60"):
-        frechet_by_count(bank, truth, counts=[61])
+        frechet_by_count(bank_of(normal(60, 4, seed=0)), truth, counts=[61])
     with pytest.raises(ValueError, match="two sizes"):
-        frechet_extrapolated(bank, truth, sizes=1)
+        frechet_extrapolated(bank_of(normal(60, 4, seed=0)), truth, sizes=1)

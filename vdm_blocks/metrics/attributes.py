@@ -20,14 +20,14 @@ LEAST = 10
 class AttributeScore(NamedTuple):
     """Of one attribute: the share that is right and its 95 % interval.
 
-    `baseline` is what always saying the commonest answer would get, `count` the number of videos.
+    `baseline` is what always saying the commonest answer would get, of that many `videos`.
     """
 
     accuracy: float
     low: float
     high: float
     baseline: float
-    count: int
+    videos: int
 
 
 class AttributeTally:

@@ -72,7 +72,8 @@ class Cameras:
         zero = torch.zeros((), dtype=torch.float64)
         cross = torch.stack([zero, -t[2], t[1], t[2], zero, -t[0], -t[1], t[0], zero]).view(3, 3)
         f = k.T @ cross @ (b @ a.T) @ k
-        return f / f.norm()
+        unit: Tensor = f / f.norm()
+        return unit
 
     def flow(
         self, depth: Tensor, ids: Tensor, *, centres: Tensor | None = None, turns: Tensor | None = None

@@ -98,4 +98,5 @@ class CLIPEncoder:
         ready = self.prepare(frames.flatten(0, 1).to(self.network.device))
         pooled = self.network.vision_model(pixel_values=ready).pooler_output
         found: Tensor = self.network.visual_projection(pooled).float().cpu()
-        return found.unflatten(0, frames.shape[:2])
+        every: Tensor = found.unflatten(0, frames.shape[:2])
+        return every

@@ -53,7 +53,8 @@ def fundamental_from_matches(first: Tensor, second: Tensor) -> Tensor:
     left, values, right = torch.linalg.svd(f)
     values = values * torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
     f = u.T @ (left * values @ right) @ t
-    return f / f.norm()
+    unit: Tensor = f / f.norm()
+    return unit
 
 
 def match_points(

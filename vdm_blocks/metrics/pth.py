@@ -141,9 +141,9 @@ def _run(stream: IO[bytes], load: _Load) -> Any:
             count = int(name[-1])
             stack[-count:] = [tuple(stack[-count:])]
         elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[value] = stack[-1]
+            memo[int(value or 0)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[value])
+            stack.append(memo[int(value or 0)])
         elif name == "BINPERSID":
             stack.append(load(stack.pop()))
         elif name == "REDUCE":
