@@ -40,6 +40,27 @@ def test_videos_that_say_nothing_are_found_as_often_as_chance_has_it() -> None:
         assert abs(float(found.mean()) - rank / 20) < 4 * float(found.std()) / 800**0.5
 
 
+def test_frames_are_asked_one_by_one() -> None:
+    draw = torch.Generator().manual_seed(0)
+    texts = torch.randn(7, 4, generator=draw)
+    frames = texts[:, None] + torch.randn(7, 3, 4, generator=draw)
+    each = [r_precision(texts, frames[:, t], pool=4) for t in range(3)]
+    torch.testing.assert_close(r_precision(texts, frames, pool=4), sum(each) / torch.tensor(3.0))
+    assert not torch.equal(r_precision(texts, frames, pool=4), r_precision(texts, frames.mean(1), pool=4))
+
+
+def test_order_and_batches_do_not_matter_and_a_set_finds_itself() -> None:
+    draw = torch.Generator().manual_seed(0)
+    texts, frames = torch.randn(9, 5, generator=draw), torch.randn(9, 3, 5, generator=draw)
+    order = torch.randperm(9, generator=draw)
+    for score in (clip_score, lambda t, v: r_precision(t, v, pool=4, rank=2)):
+        torch.testing.assert_close(score(texts[order], frames[order]), score(texts, frames)[order])
+    parts = [clip_score(t, f) for t, f in zip(texts.split(4), frames.split(4), strict=True)]
+    torch.testing.assert_close(torch.cat(parts), clip_score(texts, frames))
+    torch.testing.assert_close(clip_score(texts, texts[:, None]), torch.full((9,), 100.0).double())
+    assert r_precision(texts, texts, pool=9).tolist() == [1.0] * 9
+
+
 def test_equal_texts_are_no_hit() -> None:
     same = torch.ones(4, 3)
     assert r_precision(same, same, pool=3).tolist() == [0.0] * 4

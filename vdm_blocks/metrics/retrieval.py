@@ -42,11 +42,13 @@ def r_precision(texts: Tensor, videos: Tensor, *, pool: int = 100, rank: int = 1
     The mean over all pools, in closed form instead of by drawing some: of the other N - 1 texts let k be at least as
     near by cosine as the own one; then
         P = sum_{j < rank} C(k, j) C(N - 1 - k, pool - 1 - j) / C(N - 1, pool - 1)
-    Text-to-image work has R = 1 and a pool of 100 (arXiv 1711.10485, section 4.1).
+    Text-to-image work has R = 1 and a pool of 100 (arXiv 1711.10485, section 4.1). Imagen Video asks every frame, with
+    R = 1, and does not tell its pool (arXiv 2210.02303, section 3.4).
 
     Args:
         texts: (N, D) embeddings.
-        videos: (N, D) embeddings in the same space.
+        videos: in the same space, (N, D): one a video, e.g. the mean of its frames'; or (N, T, D): each frame is asked
+            for itself, and a video's result is the mean over its frames. The two are different protocols: say which.
         pool: how many texts there are to choose from.
         rank: R.
 
@@ -59,8 +61,12 @@ def r_precision(texts: Tensor, videos: Tensor, *, pool: int = 100, rank: int = 1
     >>> r_precision(torch.eye(4), torch.eye(4), pool=4)
     tensor([1., 1., 1., 1.], dtype=torch.float64)
     """
+    if videos.ndim == 3:
+        return torch.stack([r_precision(texts, x, pool=pool, rank=rank) for x in videos.unbind(1)]).mean(0)
     if texts.ndim != 2 or texts.shape != videos.shape:
-        raise ValueError(f"texts and videos are (N, D); got {tuple(texts.shape)} and {tuple(videos.shape)}")
+        raise ValueError(
+            f"texts are (N, D) and videos (N, D) or (N, T, D); got {tuple(texts.shape)} and {tuple(videos.shape)}"
+        )
     count = len(texts)
     if not 1 <= rank <= pool or not 2 <= pool <= count:
         raise ValueError(
