@@ -10,7 +10,7 @@ from torch import Tensor
 from vdm_blocks.denoisers import ReconstructionGuidance, Replacement
 from vdm_blocks.diffusion import CosineSchedule, diffuse
 from vdm_blocks.sampling import DDIM, Ancestral, LangevinCorrector, sample, uniform_times
-from vdm_blocks.types import Conditioning, Denoiser
+from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
 SCHEDULE = CosineSchedule()
 COND = Conditioning()
@@ -55,6 +55,27 @@ def test_the_gradient_is_that_of_the_linear_denoiser() -> None:
     torch.testing.assert_close(got.x0.view(3, FRAMES), expected)
     torch.testing.assert_close(alpha * got.x0 + sigma * got.eps, z)
     assert not got.x0.requires_grad
+
+
+def test_the_outer_of_two_differentiates_through_the_inner() -> None:
+    """x0 = g z: one gives z g (1 - w a g) + w a g m; the outer gradient has that slope, not the bare g."""
+    z = torch.randn(2, *SHAPE, dtype=torch.float64)
+    t, g, w = torch.tensor(0.45, dtype=torch.float64), 0.7, 0.3
+    alpha = SCHEDULE.alpha_sigma(t)[0]
+    first, second = torch.randn(2, *z.shape, dtype=torch.float64)
+
+    class Scaled:
+        schedule = SCHEDULE
+
+        def __call__(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:  # noqa: ARG002
+            return Denoised(g * z_t, z_t)
+
+    inner = ReconstructionGuidance(Scaled(), first, lambda x: x, weight=w)
+    got = ReconstructionGuidance(inner, second, lambda x: x, weight=w)(z, t, COND).x0
+    slope = g * (1 - w * alpha * g)
+    once = slope * z + w * alpha * g * first
+    torch.testing.assert_close(got, once + w * alpha * slope * (second - once))
+    assert not got.requires_grad
 
 
 def test_replacement_puts_the_known_frames_through_and_runs_them_by_their_own_law() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from allocations import peak_bytes
 from exact import SHAPE, ExactDenoiser, label_conditioning, mixture
 from torch import Tensor
 
@@ -101,3 +102,14 @@ def test_around_guidance_it_keeps_the_video_in_range() -> None:
 def test_a_bad_quantile_is_refused(quantile: float) -> None:
     with pytest.raises(ValueError, match="quantile is"):
         DynamicThreshold(Answers(loud()), quantile)
+
+
+@pytest.mark.parametrize("per", ThresholdPer)
+def test_thresholding_holds_its_answer_and_a_fifth_of_a_video(per: ThresholdPer) -> None:
+    """Beside the denoiser's x0: the new x0, the new eps, and what the quantile takes before there is an eps."""
+    x0 = 3 * torch.randn(1, 3, 16, 256, 256)
+    size = x0.numel() * x0.element_size()
+    z_t = torch.zeros_like(x0)
+    with torch.no_grad():
+        peak = peak_bytes(lambda: DynamicThreshold(Answers(x0), per=per)(z_t, T, COND))
+    assert peak < 2.05 * size

@@ -31,7 +31,8 @@ class ConditionAnnealing(DenoiserWrapper):
         mixing: how much of the rescaled text is taken, the rest being the text that was not rescaled.
 
     Raises:
-        ValueError: times in the wrong order, or negative strength; on a call, more than one level.
+        ValueError: times in the wrong order, or a strength that is negative or not finite; on a call, more than one
+            level.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ConditionAnnealing(DenoiserWrapper):
         mixing: float = 1.0,
     ) -> None:
         super().__init__(denoiser)
-        if not 0 <= clear < blurred <= 1 or strength < 0 or not 0 <= mixing <= 1:
+        if not 0 <= clear < blurred <= 1 or not 0 <= strength < math.inf or not 0 <= mixing <= 1:
             raise ValueError(
                 f"ConditionAnnealing got clear={clear}, blurred={blurred}, strength={strength}, mixing={mixing}; it "
                 "needs 0 <= clear < blurred <= 1, strength >= 0 and mixing in [0, 1]"

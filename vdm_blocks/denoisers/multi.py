@@ -42,7 +42,7 @@ class MultiGuidance(DenoiserWrapper):
         both: whether the evaluations are made apart or together.
 
     Raises:
-        ValueError: no guides.
+        ValueError: no guides, or a scale that is not finite.
     """
 
     def __init__(self, denoiser: Denoiser, guides: Sequence[Guide], *, both: Passes = Passes.APART) -> None:
@@ -50,12 +50,13 @@ class MultiGuidance(DenoiserWrapper):
         if not guides:
             raise ValueError("MultiGuidance got no guides; give at least one Guide(without=..., scale=...)")
         self.guides = tuple(guides)
+        self.scales = tuple(as_scale(guide.scale) for guide in guides)
         self.both = both
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """The guided split of z_t at t, of shape (), (B,) or (B, T)."""
         logsnr = self.schedule.logsnr(t)
-        scales = [as_scale(guide.scale)(t, logsnr) for guide in self.guides]
+        scales = [scale(t, logsnr) for scale in self.scales]
         below = [torch.zeros_like(scales[0]), *scales]
         above = [*scales, torch.ones_like(scales[0])]
         weights, conds = [], []

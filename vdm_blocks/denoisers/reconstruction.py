@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -51,7 +52,8 @@ class ReconstructionGuidance(DenoiserWrapper):
     To extend a clip or fill in frames, measure those that are known and wrap `Replacement` around it; to
     super-resolve with an unconditional model, `measure` is the downsampling. The norm is a sum over each sample;
     weight 1 takes what is measured for a Gaussian of deviation sigma / alpha around the estimate. Needs a denoiser
-    that can be differentiated, and the memory for it, under `torch.no_grad` too.
+    that can be differentiated, and the memory for it, under `torch.no_grad` too. Several may be nested, one around the
+    other.
 
     Args:
         denoiser: the denoiser.
@@ -69,8 +71,8 @@ class ReconstructionGuidance(DenoiserWrapper):
         self, denoiser: Denoiser, measured: Tensor, measure: Callable[[Tensor], Tensor], weight: float
     ) -> None:
         super().__init__(denoiser)
-        if not weight >= 0:
-            raise ValueError(f"weight is {weight}; it must be 0, off, or more")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight is {weight}; it must be finite, and 0, off, or more")
         self.register_buffer("measured", measured, persistent=False)
         self.measure = measure
         self.weight = weight
@@ -79,8 +81,9 @@ class ReconstructionGuidance(DenoiserWrapper):
         """The guided split of z_t at t, of shape (), (B,) or (B, T)."""
         if self.weight == 0:
             return self.denoiser(z_t, t, cond)
+        nested = torch.is_grad_enabled() and z_t.requires_grad  # somebody differentiates through this
         with torch.enable_grad():
-            z = z_t.detach().requires_grad_()
+            z = z_t if nested else z_t.detach().requires_grad_()
             x0 = self.denoiser(z, t, cond).x0
             got = self.measure(x0)
             if got.shape != self.measured.shape:
@@ -89,11 +92,10 @@ class ReconstructionGuidance(DenoiserWrapper):
                     "are compared element by element and must be equal"
                 )
             loss = (self.measured.to(got.dtype) - got).square().sum()
-            (gradient,) = torch.autograd.grad(loss, z)
+            (gradient,) = torch.autograd.grad(loss, z, create_graph=nested)
         alpha, _ = self.schedule.alpha_sigma(t)
-        return with_x0(
-            self.schedule, z_t, t, x0.detach() - expand_level(self.weight * alpha / 2, z_t) * gradient
-        )
+        x0 = x0 if nested else x0.detach()
+        return with_x0(self.schedule, z_t, t, x0 - expand_level(self.weight * alpha / 2, z_t) * gradient)
 
 
 def _check_known(video: Tensor, known: Tensor) -> None:

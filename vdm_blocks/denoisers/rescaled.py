@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from vdm_blocks.denoisers.passes import Passes, evaluate_both, is_everywhere, lerp
@@ -56,9 +57,10 @@ class RescaledGuidance(DenoiserWrapper):
         conds = (cond, self.unconditional(cond))
         conditional, unconditional = evaluate_both(self.denoiser, z_t, t, conds, self.both)
         x0 = lerp(unconditional, conditional, scale).x0
-        contrast = _std(conditional.x0) / _std(x0)
+        own = _std(x0)
+        contrast = torch.where(own > 0, _std(conditional.x0) / own, 1.0)  # a flat video has none to take over
         return with_x0(self.schedule, z_t, t, x0 * (self.share * contrast + 1 - self.share))
 
 
 def _std(x: Tensor) -> Tensor:
-    return x.std(dim=tuple(range(1, x.ndim)), keepdim=True)
+    return x.std(dim=tuple(range(1, x.ndim)), keepdim=True, correction=0)

@@ -64,7 +64,7 @@ class Interval:
     log(sigma_lo).
 
     Raises:
-        ValueError: an empty interval.
+        ValueError: an empty interval, or a scale that is not finite.
     """
 
     scale: float | Scale
@@ -77,6 +77,7 @@ class Interval:
                 f"Interval got low_logsnr={self.low_logsnr}, high_logsnr={self.high_logsnr}; "
                 "the low one, which is the noisier, must be below the high one"
             )
+        as_scale(self.scale)
 
     def __call__(self, t: Tensor, logsnr: Tensor) -> Tensor:
         """The scale inside, 1 outside."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vdm_blocks.diffusion.predictions import X0
+from vdm_blocks.diffusion.predictions import eps_of
 from vdm_blocks.types import Conditioning, Denoised, Denoiser, Schedule
 
 __all__ = ["DenoiserWrapper", "with_x0"]
@@ -35,4 +35,4 @@ class DenoiserWrapper(nn.Module):
 
 def with_x0(schedule: Schedule, z_t: Tensor, t: Tensor, x0: Tensor) -> Denoised:
     """`x0` with the eps that belongs to it at `z_t`: (z_t - alpha x0) / sigma."""
-    return Denoised(*X0.split(z_t, x0, *schedule.alpha_sigma(t)))
+    return Denoised(x0, eps_of(z_t, x0, *schedule.alpha_sigma(t)))

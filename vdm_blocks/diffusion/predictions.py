@@ -31,6 +31,7 @@ __all__ = [
     "VPrediction",
     "X0Prediction",
     "check_prediction",
+    "eps_of",
 ]
 
 Pair = tuple[Tensor, Tensor]
@@ -79,6 +80,15 @@ class LinearPrediction:
     def scale_input(self, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
         """z_t itself."""
         return z_t
+
+
+def eps_of(z_t: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The noise that belongs to x0 at z_t, (z_t - alpha x0) / sigma, with no second video in between.
+
+    >>> float(eps_of(torch.tensor([2.0]), torch.tensor([1.0]), torch.tensor(0.5), torch.tensor(2.0)))
+    0.75
+    """
+    return _add_scaled(_scaled(z_t, 1 / sigma), -alpha / sigma, x0, in_place=not torch.is_grad_enabled())
 
 
 def _scaled(x: Tensor, level: Tensor) -> Tensor:

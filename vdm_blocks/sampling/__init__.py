@@ -11,6 +11,7 @@ from vdm_blocks.sampling.heun import EDMHeun, Heun
 from vdm_blocks.sampling.langevin import LangevinCorrector
 from vdm_blocks.sampling.loop import StepInfo, sample
 from vdm_blocks.sampling.momentum import GuidanceMomentum, MomentumState
+from vdm_blocks.sampling.progress import ProgressLine
 from vdm_blocks.sampling.restart import Restart
 from vdm_blocks.sampling.rule import Draw, StepResult, StepRule
 from vdm_blocks.sampling.unipc import UniPC
@@ -27,6 +28,7 @@ __all__ = [
     "Heun",
     "LangevinCorrector",
     "MomentumState",
+    "ProgressLine",
     "Restart",
     "StepDraw",
     "StepInfo",

@@ -112,11 +112,11 @@ def karras_times(
     log-SNR. The first and last time stay 1 and 0.
 
     Raises:
-        ValueError: fewer than one step, rho not positive, or ends that are not finite.
+        ValueError: fewer than one step, rho outside [0.1, 1000], or ends that are not finite.
     """
     _check_steps(steps)
-    if not rho > 0:
-        raise ValueError(f"karras_times got rho={rho}; it must be positive, for example 7")
+    if not 0.1 <= rho <= 1000:
+        raise ValueError(f"karras_times got rho={rho}; it must lie between 0.1 and 1000, for example 7")
     low, high = _ends(schedule, logsnr_min, logsnr_max)
     noisy, clean = math.exp(-low / 2 / rho), math.exp(-high / 2 / rho)
     root = torch.linspace(noisy, clean, steps + 1, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -41,10 +42,10 @@ class Restart:
     steps: int = 4
 
     def __post_init__(self) -> None:
-        if not self.noisy_logsnr < self.clean_logsnr:
+        if not -math.inf < self.noisy_logsnr < self.clean_logsnr < math.inf:
             raise ValueError(
                 f"Restart got noisy_logsnr={self.noisy_logsnr}, clean_logsnr={self.clean_logsnr}; it goes up from the "
-                "clean one to the noisy one, which must be lower"
+                "clean one to the noisy one, which must be lower; both are finite log-SNRs, for example 1 and -2"
             )
         if self.count < 1 or self.steps < 1:
             raise ValueError(f"Restart got count={self.count}, steps={self.steps}; both must be 1 or more")
