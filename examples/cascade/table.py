@@ -36,7 +36,6 @@ JUDGE = HERE / "judge" / "judge.safetensors"
 ENCODER = HERE / "videotext" / "videotext.safetensors"
 MOST = 200
 """Prompts that are ever looked for in the ledger."""
-NOT_SHIPPED = "weights not shipped yet; `python examples/cascade/distill.py all` makes them"
 
 
 def main() -> int:
@@ -132,7 +131,11 @@ def chosen(args: argparse.Namespace) -> list[Row]:
 def measure(bench: Bench, rows: Sequence[Row], count: int, ends: float) -> None:
     """All rows of one prompt and seed, then of the next, so that a run that is cut short has some of each."""
     folder = Path(bench.args.weights)
-    samplers = [bench.sampler(row) for row in rows if missing(row, folder) is None]
+    lacking = {row.name: why for row in rows if (why := missing(row, folder)) is not None}
+    if bench.args.row:
+        for name, why in lacking.items():
+            print(f"{name}: {why}", file=sys.stderr)
+    samplers = [bench.sampler(row) for row in rows if row.name not in lacking]
     todo = [
         (sampler, number, seed)
         for number in range(count)
@@ -221,7 +224,7 @@ def collect(bench: Bench) -> dict[str, Any]:
                 for seed in range(args.seeds)
                 if (key := bench.key(sampler, number, seed)) in bench.ledger.rows
             }
-        reason = None if readings else "not measured yet" if why is None else NOT_SHIPPED
+        reason = None if readings else why or "not measured yet"
         add(readings, **said, stages=len(row.parts), missing=reason)
         if readings and len(row.parts) == 3 and len(timed) == 3 and None not in timed:
             each = sum(found["cpu"] for found in timed if found is not None)

@@ -45,12 +45,23 @@ def digest(path: Path) -> str:
 
 def missing(row: Row, folder: Path) -> str | None:
     """Why a row cannot be made, or None."""
-    try:
-        for plan, part in zip(PLANS, row.parts, strict=False):
-            weights_of(plan, part, folder)
-    except ValueError as error:
-        return str(error)
+    for plan, part in zip(PLANS, row.parts, strict=False):
+        if not _fits(plan, part, folder):
+            if part.student:
+                return "weights not shipped yet; `python examples/cascade/distill.py all` makes them"
+            name = plan.name
+            return (
+                f"no weights of {name} as it is planned; `python examples/cascade/train.py {name}` makes them"
+            )
     return None
+
+
+def _fits(plan: Plan, part: Part, folder: Path) -> bool:
+    try:
+        weights_of(plan, part, folder)
+    except ValueError:
+        return False
+    return True
 
 
 def chain(row: Row, folder: Path) -> list[str]:
