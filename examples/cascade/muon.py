@@ -75,4 +75,5 @@ def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         a = x @ x.T
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-    return (x if g.shape[0] <= g.shape[1] else x.T).float()
+    out: Tensor = (x if g.shape[0] <= g.shape[1] else x.T).float()
+    return out

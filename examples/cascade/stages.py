@@ -165,13 +165,13 @@ PLANS: tuple[Plan, ...] = (
         "5-tsr",
         Grid(frames=64, height=192, width=320, fps=12),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=1300, batch=2,
+        fold=2, temporal=True, frames=8, crop=(64, 96), steps=800, batch=2,
     ),
     upsampler(
         "6-tsr",
         Grid(frames=128, height=192, width=320, fps=24),
         (level(48), level(48, text=True)),
-        fold=4, temporal=True, frames=8, crop=(96, 160), steps=600, batch=2,
+        fold=2, temporal=True, frames=8, crop=(64, 96), steps=400, batch=2,
     ),
     upsampler(
         "7-ssr",
