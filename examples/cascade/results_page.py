@@ -21,6 +21,7 @@ def _head(results: Row) -> list[str]:
         f"Written by `{results['command']}` on {results['date']}, with torch {results['torch']}. The same numbers,",
         "and each reading of the judge, are in [results.json](results.json). Measured parts are kept, so a stopped",
         "run goes on; weights that change are measured anew. A figure after ± is one standard error.",
+        "[The paper's table](table.md) compares ways of sampling; [what no number shows](evidence.md) has a page.",
         "",
     ]
 
