@@ -13,6 +13,7 @@ import train_videotext
 from altered import ALTERABLE, altered, words
 from material import Captions
 from retrieval import TEST_SEED
+from train_judge import RASTER
 from train_videotext import Material
 from videotext import VideoText, VideoTextEncoder, VideoTextSpec, record
 from word_states import WordStates
@@ -129,7 +130,7 @@ def test_a_saved_encoder_embeds_the_same(tmp_path: Path) -> None:
 
 def test_the_shipped_encoder_finds_captions_as_it_states(pack: SpritePack) -> None:
     encoder, count = VideoTextEncoder.load(SHIPPED, MiniLMEncoder.load()), 32
-    samples = [SpriteClips(pack=pack).sample(TEST_SEED, i, train_videotext.RASTER) for i in range(count)]
+    samples = [SpriteClips(pack=pack).sample(TEST_SEED, i, RASTER) for i in range(count)]
     texts = encoder.encode_texts([sample.captions[0] for sample in samples])
     videos = torch.cat([encoder.encode_frames(sample.video[None]).mean(1) for sample in samples])
     found = float(r_precision(texts, videos, pool=count).mean())
