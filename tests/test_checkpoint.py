@@ -46,6 +46,8 @@ def test_what_is_saved_loads_to_the_bit(spec: UNetSpec, tmp_path: Path) -> None:
     assert info.spec == spec
     assert dict(info.notes) == {"stage": "1"}
     assert {p.requires_grad for p in again.parameters()} == {True}
+    layouts = [[p.stride() for p in network.parameters()] for network in (net, again)]
+    assert layouts[0] == layouts[1]
 
 
 @pytest.mark.parametrize("mixing", [FactorizedSpec(), JointSpec()], ids=["factorized", "joint"])
