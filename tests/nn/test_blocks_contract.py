@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from contract import all_get_gradient, awaken, randn
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vdm_blocks.nn import (
+    Attend,
     BlurDownsample,
     BlurUpsample,
     ChannelNorm,
@@ -29,6 +33,11 @@ from vdm_blocks.nn import (
     TemporalAttention,
     TemporalConv,
     TextAttention,
+    attend_by_products,
+    attend_flex,
+    attend_fused,
+    attend_xformers,
+    use_attend,
 )
 
 EMB, TEXT, LENGTH = 7, 5, 4
@@ -71,6 +80,9 @@ CASES = {
     "ResidualBlock": Case(make=lambda: ResidualBlock(6, 6, EMB, temporal=TemporalConv(6)), more=emb, temporal=True,
                           starts_as_identity=True),
     "ResidualBlock wider": Case(make=lambda: ResidualBlock(6, 9, EMB), more=emb, channels=9, temporal=True),
+    "ResidualBlock scaled": Case(
+        make=lambda: ResidualBlock(6, 6, EMB, temporal=TemporalConv(6, 5), norm=lambda c: FrameGroupNorm(2, c),
+                                   skip_scale=2**-0.5), more=emb, temporal=True),
     "SpatialAttention": Case(make=lambda: SpatialAttention(6, 2), starts_as_identity=True),
     "TemporalAttention": Case(make=lambda: TemporalAttention(6, 3, reach=2), temporal=True, starts_as_identity=True),
     "TextAttention": Case(make=lambda: TextAttention(6, TEXT, 2), more=text, starts_as_identity=True),
@@ -203,3 +215,68 @@ def test_causal_is_blind_to_the_future(name: str) -> None:
     assert x.grad is not None
     seen = x.grad.abs().sum((0, 1, 3, 4)) > 0
     assert seen.tolist() == [True, True, True, False, False, False]
+
+
+@every
+def test_recomputed_activations_give_the_same_gradients(case: Case) -> None:
+    block, x = awaken(case.make().double()), randn(2, 6, 3, 4, 6).requires_grad_()
+    leaves = [x, *block.parameters()]
+    want = torch.autograd.grad(case.call(block, x).square().sum(), leaves)
+    again = checkpoint(lambda y: case.call(block, y), x, use_reentrant=False)
+    got = torch.autograd.grad(again.square().sum(), leaves)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if "Attention" in n])
+@pytest.mark.parametrize("backend", [attend_by_products, attend_fused, attend_flex, attend_xformers])
+@pytest.mark.filterwarnings("ignore:(flex attention|xformers) :UserWarning")
+def test_every_backend_agrees(name: str, backend: Attend) -> None:
+    """The last two need a GPU; where there is none they must say so, and be no different."""
+    case = CASES[name]
+    block, x = awaken(case.make().double()), randn(2, 6, 4, 3, 5)
+    images = torch.tensor([[False, False, True, True]] * 2) if case.temporal else None
+    want = case.call(block, x), case.call(block, x, images)
+    use_attend(block, backend)
+    torch.testing.assert_close((case.call(block, x), case.call(block, x, images)), want, rtol=0, atol=1e-12)
+
+
+class All(nn.Module):
+    """Every block on the same video: one graph to compile instead of one for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(awaken(case.make()) for case in CASES.values())
+
+    def forward(self, x: Tensor, more: list[tuple[Tensor, ...]], images: Tensor) -> list[Tensor]:
+        return [
+            block(x, *extra, images) if case.temporal else block(x, *extra)
+            for block, extra, case in zip(self.blocks, more, CASES.values(), strict=True)
+        ]
+
+
+def test_compiled_in_one_graph_all_are_the_same_with_their_gradients() -> None:
+    net, x = All(), randn(2, 6, 3, 4, 6, dtype=torch.float32)
+    images = torch.tensor([[False, False, True]] * 2)
+    more = [case.more(x) for case in CASES.values()]
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    want, got = net(x, more, images), compiled(x, more, images)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    leaves = list(net.parameters())
+    for a, b in zip(*(torch.autograd.grad(sum(y.square().mean() for y in out), leaves) for out in (got, want)),
+                    strict=True):  # fmt: skip
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
+def test_compiled_to_machine_code_it_is_the_same() -> None:
+    case, x = CASES["TemporalConv causal"], randn(2, 6, 3, 4, 6, dtype=torch.float32)
+    block = awaken(case.make())
+    known = torch._inductor.list_options()
+    quick = {"cpp_cache_precompile_headers": False, "compile_threads": 1}  # for one kernel the rest is slower
+    options: dict[str, Any] = {name: value for name, value in quick.items() if name in known}
+    compiled = torch.compile(block, fullgraph=True, options=options)
+    assert isinstance(compiled, nn.Module)
+    with torch.no_grad():
+        torch.testing.assert_close(case.call(compiled, x), case.call(block, x), rtol=0, atol=1e-5)
