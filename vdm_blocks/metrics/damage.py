@@ -39,7 +39,9 @@ def shuffle_frames(video: Tensor, strength: float) -> Tensor:
     if count < 2:
         return video.clone()
     order = torch.arange(frames)
-    order[:count] = (torch.arange(count) * 0.7 % 1).argsort(stable=True)  # far, and even places do not stay even
+    order[:count] = (torch.arange(count) * 0.7 % 1).argsort(
+        stable=True
+    )  # far, and even places do not stay even
     return video[:, :, order.to(video.device)]
 
 
