@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -220,7 +221,8 @@ def test_efficientnet_reads_frames_one_by_one() -> None:
 @needs_efflite
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
-    torch.save({"x": torch.ones(2)}, file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")  # an empty dict
     for kind in (TransNetFeatures, EffLite0Features):
         with pytest.raises(ValueError, match="sha256"):
             kind.load(file)
