@@ -40,6 +40,7 @@ from vdm_blocks.types import Conditioning
 # In 10M and 35M the channels of imagen-pytorch's and video-diffusion-pytorch's networks of that size, but for the last.
 WIDTHS = {"tiny": (16, 32), "10M": (32, 64, 128, 256), "35M": (64, 128, 256, 480)}
 OURS = "VideoUNet"
+SIZES, GRIDS = "10M,35M", "16x24x40,16x64x64"
 # What was aimed at: times as fast, forward and with backward; for diffusers per operation; the share of its memory.
 AIMS = {
     "imagen-pytorch": (2.5, 2.2, 0.45),
@@ -125,8 +126,8 @@ class Cell:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sizes", default="10M,35M", help="of 10M, 35M and tiny")
-    parser.add_argument("--grids", default="16x24x40,16x64x64", help="frames x height x width")
+    parser.add_argument("--sizes", default=SIZES, help="of 10M, 35M and tiny")
+    parser.add_argument("--grids", default=GRIDS, help="frames x height x width")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", type=Path, help="a page whose section is written anew")
@@ -262,13 +263,13 @@ def section(cells: Sequence[Cell], same: str) -> str:
     return f"""## Networks
 
 ```console
-$ python -m benchmarks.networks --write docs/benchmarks.md
+$ python -m benchmarks.networks --keep measured --write docs/benchmarks.md
 ```
 
 {setting()}. The ceiling is a bare
 3x3 convolution of 128 channels on channels-last frames, measured in the same rounds: {rates[0]:.0f} to {rates[-1]:.0f}
 GFLOP/s. *Ours faster* divides their CPU time by ours, *per operation* also by the ratio of the operations; *peak* is
-the most bytes of tensors held at a time in training, beyond the weights.
+the most bytes of tensors held at a time in training, beyond the weights.{missing(cells)}
 
 {markdown(rows)}
 
@@ -282,6 +283,19 @@ Blocks of the other libraries beside our layers with their weights, on a video o
 is that of the formulations alone. Milliseconds of CPU time.
 
 {same}"""
+
+
+def missing(cells: Sequence[Cell]) -> str:
+    """A sentence on what of the whole table was not measured, if anything."""
+    there = {(cell.size, cell.grid, cell.backward) for cell in cells}
+    rest = [
+        f"{size} at {grid} {'with backward' if backward else 'forward'}"
+        for grid in GRIDS.split(",")
+        for size in SIZES.split(",")
+        for backward in (False, True)
+        if (size, grid_of(grid), backward) not in there
+    ]
+    return f"\nNot measured: {', '.join(rest)}." if rest else ""
 
 
 def aims(cells: Sequence[Cell]) -> Iterator[list[str]]:

@@ -21,7 +21,8 @@ How fast the networks and blocks are beside other libraries', beside the machine
 table was written by the command above it, which measures all that it compares in interleaved rounds of one process, in
 another order each round, in float32. The machine was shared with other work while it ran, so times are **CPU time of
 the process** on one thread, the least over the rounds; a ratio is the median over the rounds of the ratios within one
-round. Wall time, where it stands, says how busy the machine was.
+round. Wall time, where it stands, says how busy the machine was. malloc kept its pages (MALLOC_MMAP_MAX_=0,
+MALLOC_TRIM_THRESHOLD_=2147483648), which spares everybody the page faults of large tensors.
 """
 
 

@@ -62,6 +62,8 @@ def test_the_section_holds_every_network_and_aim(cells: list[networks.Cell]) -> 
     assert text.count("| tiny, 2x4x8, ") == 4
     assert "| diffusers | training memory | <= 0.25 |" in text
     assert "| the ceiling | 35M, forward | >= 60% |  | not measured |" in text
+    assert text.count(" at 16x24x40 ") == 4
+    assert "35M at 16x64x64 with backward." in text
     assert text.endswith("the blocks")
 
 
