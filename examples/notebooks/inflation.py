@@ -3,8 +3,8 @@
 #
 # A network that was trained on pictures knows what the world looks like and nothing of how it moves. `inflate` puts
 # layers over time between its blocks, which start as the identity: the network gives, to the bit, what it gave before,
-# frame by frame. Then the new layers alone are trained on clips, and the frames of a sample begin to belong together
-# (arXiv 2304.08818). All of it takes about a minute on one core.
+# frame by frame. Then the new layers alone are trained on clips, and begin to use what the other frames say
+# (arXiv 2304.08818). The training here is a matter of seconds, and so is its effect a beginning: it is measured below.
 
 # %%
 import math
@@ -28,12 +28,12 @@ from vdm_blocks import (
 )
 
 NOTHING = Conditioning()
-SIDE, FRAMES, CHANNELS = 12, 6, 24
+SIDE, FRAMES, CHANNELS = 8, 5, 16
 
 # %% [markdown]
 # ## The data
 #
-# A round dot on a frame whose edges are joined, which goes up, down, left or right by a pixel and a half a frame. A
+# A round dot on a frame whose edges are joined, which goes up, down, left or right by a quarter of a pixel a frame. A
 # picture is one frame of such a clip.
 
 
@@ -42,10 +42,10 @@ def clips(count: int, seed: int) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     start = SIDE * torch.rand(count, 1, 2, generator=draw)
     angle = math.pi / 2 * torch.randint(4, (count, 1), generator=draw)
-    speed = 1.5 * torch.stack([angle.sin(), angle.cos()], dim=2)
+    speed = 0.25 * torch.stack([angle.sin(), angle.cos()], dim=2)
     place = start + speed * torch.arange(FRAMES)[:, None]  # (count, frames, 2)
     away = (torch.arange(SIDE) - place[..., None] + SIDE / 2) % SIDE - SIDE / 2
-    bump = torch.exp(-(away**2) / 3)
+    bump = torch.exp(-(away**2) / 2)
     return 2 * (bump[:, :, 0, :, None] * bump[:, :, 1, None, :])[:, None] - 1
 
 
@@ -176,7 +176,7 @@ def train(
     return losses
 
 
-on_pictures = train(everything, 900, 48, pictures=True, rate=4e-3)
+on_pictures = train(everything, 400, 32, pictures=True, rate=4e-3)
 print(f"pictures: the loss over the last 50 updates is {sum(on_pictures[-50:]) / 50:.4f}")
 
 
@@ -185,10 +185,10 @@ def films(count: int) -> Tensor:
         (count, 1, FRAMES, SIDE, SIDE), step=0
     )
     with torch.no_grad():
-        return sample(denoiser, DDIM(), uniform_times(16), start, NOTHING)
+        return sample(denoiser, DDIM(), uniform_times(12), start, NOTHING)
 
 
-before = films(48)
+before = films(24)
 
 # %% [markdown]
 # ## Trained on clips
@@ -197,23 +197,24 @@ before = films(48)
 
 # %%
 kept = {name: weight.clone() for name, weight in image_net.state_dict().items()}
-on_clips = train(list(video_net.temporal.parameters()), 700, 12, pictures=False, rate=4e-3)
+on_clips = train(list(video_net.temporal.parameters()), 300, 12, pictures=False, rate=1e-2)
 print(f"clips: from {sum(on_clips[:20]) / 20:.4f} to {sum(on_clips[-50:]) / 50:.4f}")
 print(
     "the image network is the same:", all(torch.equal(w, kept[n]) for n, w in image_net.state_dict().items())
 )
-after = films(48)
+after = films(24)
 
 show({"data": clips(3, 0), "before": before, "after": after}, "Three clips each")
 
 # %% [markdown]
-# Every frame showed a dot before, somewhere. Now there is one dot, and it moves: the distance that it goes from a frame
-# to the next is the data's.
+# Before, the frames of a clip knew nothing of one another. Now the loss on clips is lower, with the image network as it
+# was, and the brightest place wanders less from a frame to the next. After these few hundred updates it is still far
+# from the data's quarter of a pixel; train longer, and all weights, for films.
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-bins = torch.linspace(0, 8, 33).tolist()
-for name, videos in {"data": clips(48, 0), "before": before, "after": after}.items():
+bins = torch.linspace(0, 6, 25).tolist()
+for name, videos in {"data": clips(24, 0), "before": before, "after": after}.items():
     steps = steps_of(videos)
     left.hist(steps.flatten().tolist(), bins, histtype="step", label=name)
     print(f"{name:7} the dot goes {steps.mean():.2f} pixels a frame, with a spread of {steps.std():.2f}")
@@ -228,7 +229,7 @@ plt.show()
 # Position is seen, too: the same noisy frames in another order are not the same answer in another order.
 
 # %%
-order = torch.tensor([3, 0, 5, 2, 4, 1])
+order = torch.tensor([3, 0, 2, 4, 1])
 with torch.no_grad():
     answer, shuffled = video_net(clip, level), video_net(clip[:, :, order], level)
 print(
