@@ -18,11 +18,13 @@ from vdm_blocks.sampling import (
     Ancestral,
     DistilledStochastic,
     DPMSolverPP2M,
+    Draw,
     EDMChurn,
     EDMHeun,
     Heun,
     LangevinCorrector,
     Restart,
+    StepDraw,
     StepResult,
     StepRule,
     karras_times,
@@ -230,6 +232,41 @@ def test_the_two_sample_test_has_power() -> None:
     spread = other.std(0)
     assert worst_ks(other + 0.2 * spread, truth) > CRITICAL
     assert worst_ks(other.mean(0) + (other - other.mean(0)) * 1.25, truth) > CRITICAL
+
+
+LANGEVIN_TIME = torch.tensor(0.3, dtype=torch.float64)
+
+
+def langevin(rule: StepRule[Any], z: Tensor, draw: Draw) -> Tensor:
+    """`rule` on its spot, from z."""
+    t = LANGEVIN_TIME
+    result: Tensor = rule(ExactDenoiser(DATA, COSINE), z, t + 1e-9, t, Conditioning(), None, draw).z
+    return result
+
+
+def test_langevin_s_two_samples_agree_at_a_small_step() -> None:
+    """At delta 0.02 the variance is off by half a percent at most, 0.001 in the statistic and far below its power.
+
+    200 corrections leave a correlation of 0.4 with where they began: samples spread by a quarter too far become the
+    marginal. Three quarters of the noise keep nothing.
+    """
+    generator = torch.Generator().manual_seed(3)
+    rule = LangevinCorrector(rule=cast(Any, Stay()), delta=0.02, count=200)
+
+    def marginal() -> Tensor:
+        x0 = DATA.sample(COUNT, generator)
+        return diffuse(x0, torch.randn(x0.shape, dtype=x0.dtype, generator=generator), LANGEVIN_TIME, COSINE)
+
+    z, truth = marginal(), marginal()
+    wide = z.mean(0) + 1.25 * (z - z.mean(0))
+    draw = StepDraw(generator, 0)
+    assert worst_ks(langevin(rule, z, draw), truth) < CRITICAL
+    assert worst_ks(wide, truth) > CRITICAL
+    assert worst_ks(langevin(rule, wide, draw), truth) < CRITICAL
+    assert worst_ks(langevin(rule, z, lambda like: 0.75 * draw(like)), truth) > CRITICAL
+    # And after the steps of a chain, on the way to the data.
+    got, data = chain(LangevinCorrector(rule=Ancestral(gamma=0.0), delta=0.02))
+    assert worst_ks(got, data) < CRITICAL
 
 
 def test_churn_keeps_unit_variance_on_a_preserving_schedule() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from vdm_blocks.diffusion import (
     diffuse,
 )
 from vdm_blocks.sampling import DDIM, DPMSolverPP2M, EDMHeun, Heun, StepRule, UniPC, sample
+from vdm_blocks.sampling.unipc import Evaluation, UniPCState
 from vdm_blocks.types import Conditioning
 
 SHAPE = (1, 2, 2, 1)
@@ -52,6 +55,7 @@ ORDERS: list[tuple[StepRule[Any], float, tuple[int, int]]] = [
     (DPMSolverPP2M(), 2, (64, 128)),
     (UniPC(order=1), 2, (64, 128)),
     (UniPC(order=2), 3, (96, 192)),
+    (UniPC(order=3), 4, (96, 192)),
 ]
 
 MIXTURE = mixture(SHAPE, components=3)
@@ -97,7 +101,33 @@ def test_order_on_a_mixture(
     assert abs(order(rule, MIXTURE, schedule, counts) - nominal) < 0.15
 
 
+def started_exactly(data: Mixture, schedule: NoiseSchedule, z: Tensor, steps: int) -> Tensor:
+    """UniPC(3) whose first two steps are the exact flow, so that it never has a lower order."""
+    times, denoiser, at = bent_grid(schedule, steps), ExactDenoiser(data, schedule), [z]
+    for t, s in pairwise(times[:3]):
+        at.append(data.flow(at[-1], t, s, schedule, steps=20))
+
+    def evaluation(i: int) -> Evaluation:
+        alpha, sigma = schedule.alpha_sigma(times[i])
+        return Evaluation(denoiser(at[i], times[i], Conditioning()).x0, torch.log(alpha / sigma))
+
+    state = UniPCState(at[1], times[1], (evaluation(0), evaluation(1)))
+    return sample(denoiser, UniPC(order=3), times, at[2], Conditioning(), start=2, state=state)
+
+
 def test_third_order_unipc_is_limited_by_its_start() -> None:
-    coarse, fine = errors(UniPC(order=3), GAUSSIAN, SCHEDULES["cosine"], (192, 384))
-    assert fine < errors(UniPC(order=2), GAUSSIAN, SCHEDULES["cosine"], (192, 384))[1]
-    assert coarse / fine > 2**2.85
+    """Its first step is of order 2, its second of order 3, each once: in the limit the error of the whole is h^3.
+
+    That is far off on the mixture, whose fitted orders from 48 to 768 steps are 3.93, 4.01, 4.06 and 4.13, and 3.91,
+    3.98, 3.99 and 4.00 with two exact first steps. On the Gaussian, from 96 to 1536, they are 3.77, 3.80, 3.74 and
+    3.62, and with those steps 3.83, 3.92, 3.96 and 3.98.
+    """
+    schedule = SCHEDULES["cosine"]
+    coarse, fine = errors(UniPC(order=3), GAUSSIAN, schedule, (192, 384))
+    assert fine < errors(UniPC(order=2), GAUSSIAN, schedule, (192, 384))[1]
+    assert 2**2.85 < coarse / fine < 2**3.85
+    z, exact = problem(GAUSSIAN, schedule)  # type: ignore[arg-type]
+    coarse, fine = (
+        float((started_exactly(GAUSSIAN, schedule, z, n) - exact).square().mean().sqrt()) for n in (192, 384)
+    )
+    assert abs(math.log2(coarse / fine) - 4) < 0.15
