@@ -4,7 +4,8 @@ All are given the exact denoiser of the same data, a Gaussian and then a mixture
 the same noise. The exact answer is known: for a deterministic rule the flow map to the clean video (largest absolute
 distance), for a stochastic one the distribution of the data (Wasserstein-2 distance of each number, root mean square;
 of the Gaussian from its mean and deviation, of the mixture from as many exact samples; the floors are printed).
-diffusers keeps its tables in float32, so each of its rules is also run with them widened to float64.
+diffusers keeps its tables in float32, so each of its rules is also run with them widened to float64. After the tables
+come the numbers behind what docs/parity.md says of the rows that differ.
 
 The environment: python -m venv --system-site-packages parity && parity/bin/pip install diffusers==0.42.1
 k-diffusion, optional: git clone https://github.com/crowsonkb/k-diffusion, then --k-diffusion
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
-from benchmarks.parity_data import COUNT, SHAPE, Data, DataDenoiser, example, mixture_example
+from benchmarks import parity_notes
+from benchmarks.parity_data import COUNT, SHAPE, Data, example, mixture_example
+from benchmarks.parity_runs import noise, run_diffusers, run_ours, widen
 from vdm_blocks.diffusion import KarrasSchedule
 from vdm_blocks.interop.timesteps import TimestepSchedule
 from vdm_blocks.sampling import (
@@ -38,10 +41,8 @@ from vdm_blocks.sampling import (
     EDMHeun,
     StepRule,
     UniPC,
-    sample,
     trailing_times,
 )
-from vdm_blocks.types import Conditioning, Schedule
 
 STEPS = 20
 TRAINED = 1000
@@ -78,39 +79,6 @@ def table(rows: Sequence[Row]) -> str:
         numbers = f"{row.difference:.1e} | {wide} | {row.theirs:.5f} | {row.ours:.5f}"
         lines.append(f"| {row.rule} | {numbers} | {row.nearer} | {row.why} |")
     return "\n".join(lines)
-
-
-def noise() -> torch.Generator:
-    """The steps' noise, the same for both sides."""
-    return torch.Generator().manual_seed(1)
-
-
-def run_ours(data: Data, rule: StepRule[Any], schedule: Schedule, times: Tensor) -> Tensor:
-    """Samples of `rule` on a grid."""
-    z = data.start(*schedule.alpha_sigma(times[0]))
-    return sample(DataDenoiser(data, schedule), rule, times, z, Conditioning(), generator=noise())
-
-
-def widen(scheduler: Any) -> None:
-    """Give a diffusers scheduler, whose timesteps are set, its tables in float64."""
-    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-    if "sigmas" in vars(scheduler):
-        levels = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
-        nearest = levels[(scheduler.sigmas.double()[:, None] - levels).abs().argmin(1)]
-        scheduler.sigmas = torch.where(scheduler.sigmas == 0, 0.0, nearest)
-
-
-def run_diffusers(data: Data, scheduler: Any, options: Callable[[], dict[str, Any]]) -> Tensor:
-    """Samples of a scheduler whose model predicts x0, each step given `options()`."""
-    table = scheduler.alphas_cumprod.double()
-    last = table[-1]
-    z = data.start(last.sqrt(), (1 - last).sqrt())
-    z = z * (1 / last.sqrt() if "Heun" in type(scheduler).__name__ else 1.0)  # its x is z / alpha
-    for k in scheduler.timesteps:
-        level = table[int(k)]
-        x0 = data.denoise(scheduler.scale_model_input(z, k), level.sqrt(), (1 - level).sqrt())
-        z = scheduler.step(x0, k, z, **options()).prev_sample
-    return z
 
 
 def diffusers_rows(data: Data) -> list[Row]:
@@ -210,8 +178,8 @@ def diffusers_rows(data: Data) -> list[Row]:
         row(
             "UniPCMultistepScheduler",
             UniPC(order=3),
-            "its order falls to 2 one step before the last, ours does not; equal up to there, and who is nearer "
-            "depends on the data",
+            "its order falls to 2 one step before the last, ours does not; equal up to there, and the last step, which "
+            "is the same, adds more than that",
             label=" order 3",
             solver_order=3,
         ),
@@ -344,6 +312,7 @@ def main() -> None:
         if args.k_diffusion is not None:
             rows += k_diffusion_rows(data, load_k_diffusion(args.k_diffusion))
         print(table(rows), flush=True)
+    parity_notes.report()
 
 
 if __name__ == "__main__":

@@ -67,12 +67,17 @@ def test_an_average_is_the_sum_with_its_weights(
     }
     maker, formula, right = make[kind]
     decay = attempt(maker, right=right)
-    if decay is None:
-        return
+    if decay is not None:
+        check_average(value if kind == "number" else decay, formula, steps, dtype, width)
+
+
+def check_average(
+    decay: training.Decay | float, formula: Callable[[int], float], steps: int, dtype: torch.dtype, width: int
+) -> None:
     net = nn.BatchNorm1d(width).to(dtype)
     walk(net, 0)
-    ema = training.EMA(net, value if kind == "number" else decay)
-    want = net.weight.detach().double()
+    ema = training.EMA(net, decay)
+    want = net.weight.detach().clone().double()
     for i in range(1, steps + 1):
         walk(net, i)
         ema.update(net)

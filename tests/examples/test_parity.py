@@ -11,7 +11,11 @@ from types import ModuleType
 import pytest
 import torch
 
-from benchmarks.parity_data import Mixture
+from benchmarks.parity_data import Mixture, example
+from benchmarks.parity_notes import FallingUniPC
+from benchmarks.parity_runs import run_ours
+from vdm_blocks.diffusion import CosineSchedule
+from vdm_blocks.sampling import UniPC, uniform_times
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "parity.py"
 
@@ -105,3 +109,16 @@ def test_the_mixture_of_one_is_the_gaussian(benchmark: ModuleType) -> None:
     z = gaussian.start(alpha, sigma)[:50]
     torch.testing.assert_close(same.denoise(z, alpha, sigma), gaussian.denoise(z, alpha, sigma))
     torch.testing.assert_close(same.flow(z, alpha, sigma), gaussian.flow(z, alpha, sigma), rtol=0, atol=1e-4)
+
+
+def test_the_falling_order_falls_where_it_is_told_to() -> None:
+    data = example()
+    times, schedule = uniform_times(6), CosineSchedule()
+    third, second = (run_ours(data, UniPC(order=k), schedule, times) for k in (3, 2))
+    assert torch.equal(run_ours(data, FallingUniPC(-1.0), schedule, times), third)
+    assert torch.equal(run_ours(data, FallingUniPC(2.0), schedule, times), second)
+    seen: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []
+    run_ours(data, FallingUniPC(float(times[-3])), schedule, times, seen.append)
+    run_ours(data, UniPC(order=3), schedule, times, kept.append)
+    assert [torch.equal(a, b) for a, b in zip(seen, kept, strict=True)] == [True] * 4 + [False] * 2

@@ -36,13 +36,16 @@ class ResidualNetwork(nn.Module):
     Shape: as the network's. The first channels of `cond.video` are the video; more, such as a mask, may follow.
 
     Raises:
-        ValueError: a standard deviation that is not positive; on a call, a video without `aug_logsnr`.
+        ValueError: a standard deviation outside [1e-6, 1e6]; on a call, a video without `aug_logsnr`.
     """
 
     def __init__(self, network: nn.Module, *, data_std: float = 0.5, detail_std: float = 0.1) -> None:
         super().__init__()
-        if not (data_std > 0 and detail_std > 0):
-            raise ValueError(f"data_std and detail_std must be positive; got {data_std} and {detail_std}")
+        if not (1e-6 <= data_std <= 1e6 and 1e-6 <= detail_std <= 1e6):
+            raise ValueError(
+                f"data_std is {data_std} and detail_std {detail_std}; deviations must be positive, from 1e-6 to 1e6, for "
+                "example 0.5 and 0.1"
+            )
         self.network = network
         self.data_std = data_std
         self.detail_std = detail_std
