@@ -43,8 +43,8 @@ class ResidualNetwork(nn.Module):
         super().__init__()
         if not (1e-6 <= data_std <= 1e6 and 1e-6 <= detail_std <= 1e6):
             raise ValueError(
-                f"data_std is {data_std} and detail_std {detail_std}; deviations must be positive, from 1e-6 to 1e6, for "
-                "example 0.5 and 0.1"
+                f"data_std is {data_std} and detail_std {detail_std}; deviations must be positive, from 1e-6 to 1e6, "
+                "for example 0.5 and 0.1"
             )
         self.network = network
         self.data_std = data_std
