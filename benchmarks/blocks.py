@@ -76,6 +76,7 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
     last = channels_last(x)
 
     spatial = SpatialConv(c, c)
+    spatial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     conv3d = nn.Conv3d(c, c, (1, 3, 3), padding=(0, 1, 1))
     copy(conv3d, spatial.conv.weight[:, :, None], spatial.conv.bias)
     yield Pair(
@@ -84,7 +85,7 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
         naive=conv3d,
         x=last,
         naive_x=x,
-        chosen="always: frames as a batch of views, conv2d, weights channels-last too",
+        chosen="always: frames as a batch of views, conv2d; here with the weights channels-last too",
     )
 
     temporal = TemporalConv(c)

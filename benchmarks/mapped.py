@@ -143,6 +143,7 @@ def spatial(weight: Tensor, bias: Tensor) -> SpatialConv:
     """Our convolution within frames with these weights."""
     conv = SpatialConv(weight.shape[1], weight.shape[0], weight.shape[-1])
     conv.conv.load_state_dict({"weight": weight, "bias": bias})
+    conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return conv
 
 

@@ -199,6 +199,7 @@ def unet(size: str) -> VideoUNet:
         for index, c in enumerate(widths)
     )
     net = VideoUNet(UNetSpec(levels=levels, text_width=0))
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     nn.init.normal_(net.head.conv.weight, std=0.02)
     return net
 
@@ -269,7 +270,8 @@ $ python -m benchmarks.networks --keep measured --write docs/benchmarks.md
 {setting()}. The ceiling is a bare
 3x3 convolution of 128 channels on channels-last frames, measured in the same rounds: {rates[0]:.0f} to {rates[-1]:.0f}
 GFLOP/s. *Ours faster* divides their CPU time by ours, *per operation* also by the ratio of the operations; *peak* is
-the most bytes of tensors held at a time in training, beyond the weights.{missing(cells)}
+the most bytes of tensors held at a time in training, beyond the weights. Ours has its weights channels-last
+(`network.to(memory_format=torch.channels_last)`).{missing(cells)}
 
 {markdown(rows)}
 

@@ -247,14 +247,7 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -
         raise ValueError(
             f"{what} does not fit this network: {'; '.join(wrong[:3])} ({len(wrong)} differences)"
         )
-    network.load_state_dict({name: laid_out_as(x, own[name]) for name, x in tensors.items()}, assign=True)
-
-
-def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
-    """`x` with the strides of `like`: convolutions keep their weights channels-last, files keep them contiguous."""
-    return (
-        x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype, device=x.device).copy_(x)
-    )
+    network.load_state_dict(dict(tensors), assign=True)
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:

@@ -87,7 +87,6 @@ def test_fully_sharded_has_the_same_gradients_and_loads_the_same_state(make: Mak
     if fully_shard is None:
         pytest.skip("fully_shard came with torch 2.6")
     net, mesh = make(), init_device_mesh("cpu", (1,))
-    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     want, names = gradients(copy.deepcopy(net)), list(net.state_dict())
     for unit in (*net.units(), net):
         fully_shard(unit, mesh=mesh)

@@ -160,7 +160,6 @@ class VideoUNet(nn.Module):
 
         They are what to hand to `fully_shard` before the network itself, or to `torch.compile` one by one:
 
-            network.to(memory_format=torch.contiguous_format)  # FSDP2 takes no weights that lie channels-last
             for unit in network.units():
                 fully_shard(unit)
             fully_shard(network)

@@ -32,6 +32,15 @@ class _Blur(nn.Module):
         return taps[..., None], taps[..., None, :]
 
 
+def repeat_edges(frames: Tensor, edge: int) -> Tensor:
+    """`frames` (N, C, H, W) with `edge` more pixels on every side."""
+    if not edge:
+        return frames
+    if frames.dtype == torch.float16 and frames.device.type == "cpu":  # torch 2.5 has no such kernel
+        return F.pad(frames.float(), (edge,) * 4, mode="replicate").half()
+    return F.pad(frames, (edge,) * 4, mode="replicate")
+
+
 class BlurDownsample(_Blur):
     """Frames of half the size: low-pass filtered along height and width, then every second position kept.
 
@@ -57,7 +66,7 @@ class BlurDownsample(_Blur):
             raise ValueError(f"frames of {x.shape[-2]}x{x.shape[-1]} do not halve; crop to even sizes")
         frames, edge, channels = fold_frames(x), len(self.taps) // 2 - 1, x.shape[1]
         down, along = self.kernels(x)
-        frames = F.pad(frames, (edge,) * 4, mode="replicate")
+        frames = repeat_edges(frames, edge)
         frames = F.conv2d(frames, down, stride=(2, 1), groups=channels)
         return unfold_frames(F.conv2d(frames, along, stride=(1, 2), groups=channels), x.shape[2])
 
@@ -86,7 +95,7 @@ class BlurUpsample(_Blur):
         edge = half // 2
         crop = half - 1 + 2 * edge
         down, along = (2 * kernel for kernel in self.kernels(x))
-        frames = F.pad(fold_frames(x), (edge,) * 4, mode="replicate") if edge else fold_frames(x)
+        frames = repeat_edges(fold_frames(x), edge)
         frames = F.conv_transpose2d(frames, down, stride=(2, 1), padding=(crop, 0), groups=channels)
         frames = F.conv_transpose2d(frames, along, stride=(1, 2), padding=(0, crop), groups=channels)
         return unfold_frames(frames, x.shape[2])
