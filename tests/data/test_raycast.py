@@ -239,4 +239,6 @@ def test_wrong_words_and_numbers_are_refused() -> None:
 
 def test_scenes_that_are_equal_but_not_the_same_object_are_all_drawn() -> None:
     one, raster = scenes(1)[0], Raster(frames=4, height=9, width=15)
-    assert torch.equal(render_solids((one, one, replace(one), replace(one)), raster), render_solids(one, raster))
+    assert torch.equal(
+        render_solids((one, one, replace(one), replace(one)), raster), render_solids(one, raster)
+    )
