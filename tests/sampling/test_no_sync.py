@@ -89,7 +89,7 @@ def run(rule: StepRule[Any], wrap: Any) -> Tensor:
     return sample(denoiser, rule, TIMES, noise, cond)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_step_rules(rule: StepRule[Any]) -> None:
     assert run(rule, lambda d: d).is_meta
 
