@@ -85,7 +85,9 @@ def test_the_lower_bounds_are_the_versions_that_were_tried() -> None:
     extras = PROJECT["optional-dependencies"]
     bounds = [Requirement(line) for line in PROJECT["dependencies"]]
     bounds += [
-        Requirement(line) for extra in ("video", "text", "t5", "diffusers", "hub") for line in extras[extra]
+        Requirement(line)
+        for extra in ("video", "text", "plots", "t5", "diffusers", "hub")
+        for line in extras[extra]
     ]
     assert {str(bound) for bound in bounds} == {f"{name}>={version}" for name, version in tried.items()}
 
