@@ -22,7 +22,7 @@ TEST_SEED = 900_101
 POOLS = (32, 99)
 
 
-def retrieval(
+def retrieval_shares(
     model: VideoText, pack: SpritePack, encoder: TextEncoder, count: int, *, quiet: bool
 ) -> dict[str, dict[str, float]]:
     """For sprites and for ray-cast scenes, `count` unseen clips of each: the share that found their own caption.

@@ -207,7 +207,8 @@ def first_network(plan: Plan, args: argparse.Namespace) -> VideoUNet:
     torch.manual_seed(args.seed)
     network, trained = VideoUNet(plan.unet), load_unet(args.start_from)
     own, given = network.state_dict(), trained.state_dict()
-    if any(name not in own or own[name].shape != x.shape for name, x in given.items()):
+    numbered = plan.unet.frame_positions or trained.spec.frame_positions
+    if replace(trained.spec, frame_positions=numbered) != plan.unet:
         raise ValueError(f"{args.start_from} holds another network than stages.py plans for {plan.name}")
     network.load_state_dict(own | given)
     new = [name for name in own if name not in given]

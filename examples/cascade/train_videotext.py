@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from altered import altered
 from material import Captions
-from retrieval import retrieval
+from retrieval import retrieval_shares
 from torch import Tensor
 from train_judge import RASTER, worn
 from videotext import VideoText, VideoTextSpec
@@ -131,7 +131,7 @@ def main() -> None:
             state.save(file, run=run)
             write_log(out / "log.csv", rows)
     with state.ema.applied(model):
-        found = retrieval(model.eval(), pack, captions.encoder, args.tests, quiet=args.quiet)
+        found = retrieval_shares(model.eval(), pack, captions.encoder, args.tests, quiet=args.quiet)
         notes = {
             "seed": str(args.seed),
             "steps": str(state.step),
