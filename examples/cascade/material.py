@@ -55,7 +55,8 @@ def stream(plan: Plan, phase: Phase, before: Plan | None, *, seed: int, data: Pa
                 f"stage {plan.name}: {training.frames} frames of {rows}x{columns} do not divide by the factors "
                 f"({frames}, {side}) over {before.name}; change its training view"
             )
-    return Stream(sources(phase, data), view, seed=seed)
+    alike = phase.batch if phase.together else 1
+    return Stream(sources(phase, data), view, seed=seed, alike=alike)
 
 
 def lower(video: Tensor, frames: int, side: int, images: bool) -> Tensor:

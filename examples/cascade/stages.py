@@ -26,7 +26,7 @@ class Phase:
     """A stretch of training on one mixture of data.
 
     `steps` optimizer steps on batches of `batch` clips (or packs of as many pictures), of which each is drawn from
-    the four sources by these shares.
+    the four sources by these shares, or all of them together from one.
     """
 
     steps: int
@@ -35,6 +35,7 @@ class Phase:
     images: float = 0.0
     ray_clips: float = 0.0
     ray_images: float = 0.0
+    together: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ def batches(stream: Stream, count: int, *, start: int = 0, workers: int = 0) -> 
     return [batch for batch in islice(loader, count) if isinstance(batch, Batch)]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
 def test_workers_and_resumption_change_nothing(sources: list[tuple[Source, float]]) -> None:
     stream = Stream(sources, BASE, seed=5)
     straight = batches(stream, 4)
@@ -125,3 +126,12 @@ def test_wrong_views_shares_and_batches_are_refused(sources: list[tuple[Source, 
     two = Sample(video=torch.zeros(3, 2, 2, 2), captions=("two",), fps=3.0)
     with pytest.raises(ValueError, match="share a shape"):
         collate([one, two])
+
+
+def test_samples_alike_share_a_source_and_every_source_comes(sources: list[tuple[Source, float]]) -> None:
+    stream = Stream(sources, BASE, seed=5, alike=3)
+    kinds = [bool(stream[i].images) for i in range(36)]
+    assert all(len(set(kinds[i : i + 3])) == 1 for i in range(0, 36, 3))
+    assert len(set(kinds)) == 2
+    with pytest.raises(ValueError, match="alike"):
+        Stream(sources, BASE, seed=5, alike=0)

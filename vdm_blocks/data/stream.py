@@ -85,21 +85,31 @@ class Stream(Dataset[Sample]):
         sources: pairs of a source and its share.
         view: what to see of them.
         seed: which stream.
+        alike: so many samples on end come from one source; with the size of a batch, a batch is of clips or of
+            packs of pictures, and its captions need not be held frame by frame.
+
+    Raises:
+        ValueError: shares that cannot be drawn by, or `alike` below 1.
     """
 
-    def __init__(self, sources: Sequence[tuple[Source, float]], view: View, *, seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[tuple[Source, float]], view: View, *, seed: int, alike: int = 1
+    ) -> None:
         shares = [share for _, share in sources]
         if not shares or min(shares) < 0 or not sum(shares) > 0:
             raise ValueError(
                 f"a stream needs sources with shares of zero or more, not all zero; got shares {shares}"
             )
+        if alike < 1:
+            raise ValueError(f"alike is how many samples on end share a source, at least 1; got {alike}")
         self.sources = tuple(source for source, _ in sources)
         self.bounds = tuple(accumulate(share / sum(shares) for share in shares))
         self.view = view
         self.seed = seed
+        self.alike = alike
 
     def __getitem__(self, index: int) -> Sample:
-        draw = generator("source", self.seed, index).random()
+        draw = generator("source", self.seed, index // self.alike).random()
         source = next(
             (s for s, bound in zip(self.sources, self.bounds, strict=True) if draw < bound), self.sources[-1]
         )
