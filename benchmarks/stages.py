@@ -30,6 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.types import Conditioning
 
+ENOUGH = 5.0
+"""Seconds of timed calls after which a stage is not called again: long calls vary little."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -67,12 +70,12 @@ def main() -> None:
     for plan in PLANS:
         if args.stages and plan.name not in args.stages.split(","):
             continue
-        if not args.quiet:
-            print(f"measuring {plan.name} ...", file=sys.stderr, flush=True)
         command = [sys.executable, __file__, "--child", plan.name, "--threads", str(args.threads)]
         command += ["--rounds", str(args.rounds), *(["--whole"] if args.whole else [])]
         ran = subprocess.run(command, check=True, capture_output=True, text=True)
         found.append(Measured(**json.loads(ran.stdout.splitlines()[-1])))
+        if not args.quiet:
+            print(f"{plan.name}: {found[-1].seconds:.3f} s a call", file=sys.stderr, flush=True)
     print(table(found, ceilings[torch.bfloat16]))
 
 
@@ -104,6 +107,8 @@ def measure(plan: Plan, *, rounds: int, whole: bool) -> Measured:
         began = time.perf_counter()
         stage.run(cond, before, seeds=[0], on_step=stop)
         taken.append((time.perf_counter() - began) / evaluations)
+        if sum(taken) * evaluations > ENOUGH:
+            break
     seconds = None
     if whole:
         began = time.perf_counter()
@@ -194,7 +199,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stages", default="", help="these alone: 1-base,3-ssr")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
-        "--rounds", type=int, default=2, help="timed calls of each network; the median counts"
+        "--rounds", type=int, default=2, help="timed calls of each network at most; the median counts"
     )
     parser.add_argument("--whole", action="store_true", help="run every stage to its end as well (minutes)")
     parser.add_argument("--quiet", action="store_true", help="the table alone")
