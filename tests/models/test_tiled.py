@@ -5,11 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 from allocations import peak_bytes
-from contract import LOCAL, awaken, inputs
+from contract import ATTENDING_BACK, BASE, GROUPED, LOCAL, NUMBERED_BACK, awaken, inputs
 from torch import nn
 
-from vdm_blocks.models import TextAttentionSpec, UNetSpec, VideoUNet
+from vdm_blocks.models import (
+    FactorizedSpec,
+    GroupNormSpec,
+    TextAttentionSpec,
+    TransformerSpec,
+    UNetSpec,
+    VideoTransformer,
+    VideoUNet,
+)
 from vdm_blocks.models.tiled import TiledNetwork
+from vdm_blocks.nn import JointAttention
 
 SPEC = replace(
     LOCAL,
@@ -74,6 +83,55 @@ def test_gradients_pass_through() -> None:
 def test_a_tile_off_the_grid_is_refused(tile: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="must divide by 4"):
         TiledNetwork(nn.Identity(), tile=tile, margin=(0, 0), divisor=4)
+
+
+WINDOWED = replace(
+    ATTENDING_BACK,
+    levels=(
+        replace(
+            ATTENDING_BACK.levels[0],
+            temporal=replace(ATTENDING_BACK.levels[0].temporal, causal=False),  # type: ignore[type-var]
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("spec", [GROUPED, ATTENDING_BACK, WINDOWED],
+                         ids=["groups and attention of a frame", "a window back", "a window both ways"])  # fmt: skip
+def test_whole_frames_are_cut_in_time_alone(spec: UNetSpec) -> None:
+    net = awaken(VideoUNet(spec).double())
+    assert isinstance(net, VideoUNet)
+    frames, x = net.receptive_frames(), inputs(spec, 2, 9, (8, 12))
+    assert frames is not None
+    tiled = TiledNetwork(net, tile=(1, 8, 12), margin=(frames, 0), divisor=spec.divisor)
+    with torch.no_grad():
+        want = net(x.z_t, x.logsnr, x.cond)
+        torch.testing.assert_close(tiled(x.z_t, x.logsnr, x.cond), want, rtol=0, atol=1e-11)
+        tiled.margin = (frames - 1, 0)
+        assert (tiled(x.z_t, x.logsnr, x.cond) - want).abs().max() > 1e-9
+
+
+TRANSFORMER = TransformerSpec(width=12, depth=1, heads=2, mixing=FactorizedSpec(), text_width=0)
+
+
+@pytest.mark.parametrize(
+    ("network", "tile", "says"),
+    [
+        (VideoUNet(replace(LOCAL, norm=GroupNormSpec(groups=2))), (3, 8, 4), "FrameGroupNorm sees a whole frame of 8"),
+        (VideoUNet(BASE), (3, 4, 12), "SpatialAttention sees a whole frame"),
+        (VideoUNet(BASE), (2, 8, 12), "TemporalAttention sees all 3 frames, so they cannot be cut into tiles of 2"),
+        (VideoUNet(NUMBERED_BACK), (2, 8, 12), "FramePositions sees all 3 frames"),
+        (JointAttention(3, 1), (2, 8, 12), "JointAttention sees all 3 frames"),
+        (VideoTransformer(TRANSFORMER), (3, 8, 4), "VideoTransformer sees a whole frame"),
+    ],
+    ids=["groups", "space", "time", "numbers", "joint", "transformer"],
+)  # fmt: skip
+def test_what_sees_beyond_a_tile_is_refused(
+    network: nn.Module, tile: tuple[int, int, int], says: str
+) -> None:
+    x = inputs(LOCAL, 1, 3, (8, 12), dtype=torch.float32)
+    with pytest.raises(ValueError, match=says):
+        TiledNetwork(network, tile=tile, margin=(0, 0))(x.z_t, x.logsnr, x.cond)
 
 
 def test_memory_does_not_grow_with_the_clip() -> None:

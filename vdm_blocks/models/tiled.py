@@ -8,27 +8,43 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from vdm_blocks.models.transformer import VideoTransformer
+from vdm_blocks.nn.attention import SpatialAttention, TemporalAttention
+from vdm_blocks.nn.embedding import FramePositions
+from vdm_blocks.nn.joined_text import JoinedTextAttention
+from vdm_blocks.nn.joint_attention import JointAttention
 from vdm_blocks.types import Conditioning, Network
 
 __all__ = ["TiledNetwork"]
+
+_WHOLE_FRAMES = (nn.GroupNorm, SpatialAttention, JoinedTextAttention, JointAttention, VideoTransformer)
+_WHOLE_CLIPS = (TemporalAttention, FramePositions, JointAttention, VideoTransformer)
 
 
 class TiledNetwork(nn.Module):
     """`network` on overlapping tiles of the video, whose inner parts are joined.
 
     Each tile is read with a margin as wide as the network sees, and the margin is thrown away, so every value of the
-    result is computed from all that it depends on: the result is the whole network's, to rounding. That needs a
-    network that is local and whose zero padding is its only knowledge of the border (`VideoUNet` without spatial and
-    temporal attention is).
+    result is computed from all that it depends on: the result is the whole network's, to rounding. Beyond the video
+    and the result, memory is that of one tile. It needs a network that is local along the axes that are cut and whose
+    zero padding is its only knowledge of the border:
+
+    - cut in time and space: `VideoUNet` with convolutions and norms per position, margin `receptive_field()`;
+    - cut in time alone, tiles as large as a frame: attention within frames and norms over groups of a frame are exact
+      too, margin `(receptive_frames(), 0)`.
+
+    Group norms of a frame that is cut would need the statistics of the whole frame first, of each norm after those
+    before it: as many passes over the video as there are norms. They are refused; `ChannelNormSpec` needs no statistics
+    and costs no pass.
 
     Args:
         network: of any make.
         tile: (frames, height, width) of the inner part of a tile.
-        margin: (frames, pixels) that one value depends on, to each side: `VideoUNet.receptive_field()`.
+        margin: (frames, pixels) that one value depends on, to each side.
         divisor: tiles start and end at multiples of this many pixels: `VideoUNet.spec.divisor`.
 
     Raises:
-        ValueError: a tile that the divisor does not divide.
+        ValueError: a tile that the divisor does not divide, or, when called, a layer that sees beyond a tile.
 
     The margin is rounded up to the divisor. Work grows by (frames + 2 margin) / frames and so on per axis.
     """
@@ -50,15 +66,32 @@ class TiledNetwork(nn.Module):
         self.network = network
         self.tile = tile
         self.margin = (margin[0], -(-margin[1] // divisor) * divisor)
+        self._wide = _first(network, _WHOLE_FRAMES)
+        self._long = _first(network, _WHOLE_CLIPS)
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
         """As the network's own; no gradient is kept between tiles that do not need one."""
+        self._check(z_t.shape)
         out = torch.empty_like(z_t)
         network: Network = self.network
         for read, inner, write in self._tiles(z_t.shape):
             part = network(z_t[read], _crop_level(logsnr, read[2]), _crop(cond, read))
             out[write] = part[inner]
         return out
+
+    def _check(self, shape: torch.Size) -> None:
+        frames, height, width = self.tile
+        if self._wide is not None and (height < shape[-2] or width < shape[-1]):
+            raise ValueError(
+                f"{self._wide} sees a whole frame of {shape[-2]}x{shape[-1]}, so it cannot be cut into tiles of "
+                f"{height}x{width}; cut in time alone, or build the network without attention within frames and with "
+                "norms per position"
+            )
+        if self._long is not None and frames < shape[-3]:
+            raise ValueError(
+                f"{self._long} sees all {shape[-3]} frames, so they cannot be cut into tiles of {frames}; build the "
+                "network with temporal convolutions, or with windows, and without frame_positions"
+            )
 
     def _tiles(
         self, shape: torch.Size
@@ -74,6 +107,15 @@ class TiledNetwork(nn.Module):
             for h in spans[1]:
                 for w in spans[2]:
                     yield tuple((every, every, *part) for part in zip(t, h, w, strict=True))  # type: ignore[misc]
+
+
+def _first(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> str | None:
+    """The name of the first layer of these kinds that is not held back by a window; None where there is none."""
+    for module in network.modules():
+        windowed = isinstance(module, TemporalAttention) and module.window is not None
+        if isinstance(module, kinds) and not windowed:
+            return type(module).__name__
+    return None
 
 
 def _spans(size: int, tile: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:

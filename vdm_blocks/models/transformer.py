@@ -99,6 +99,10 @@ class VideoTransformer(nn.Module):
         """None: every output value depends on everything, as `VideoUNet.receptive_field` says it."""
         return
 
+    def receptive_frames(self) -> None:
+        """None, as `receptive_field`."""
+        return
+
     def _per_token(self, context: Context, frames: int) -> Context:
         if self.spec.patch_frames == 1 or context.emb.ndim == 2:
             return context

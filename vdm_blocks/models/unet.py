@@ -202,25 +202,41 @@ class VideoUNet(nn.Module):
         """(frames, pixels): how far away an input may lie that an output value depends on; None for everywhere.
 
         The farthest over all positions and to the farther side: a value near the edge of its patch sees farther to
-        the other side of it. Attention within frames or across them sees everywhere, and norms over groups do;
-        a frame that is told its number depends on where the clip begins.
+        the other side of it. Attention within frames sees everywhere, and norms over groups do; for time see
+        `receptive_frames`.
         """
-        if isinstance(self.spec.norm, GroupNormSpec) or self.spec.frame_positions:
+        frames = self.receptive_frames()
+        if frames is None or isinstance(self.spec.norm, GroupNormSpec):
             return None
-        frames, pixels, side = 0, 2, 1  # the stem and the head are one position each
+        pixels, side = 2, 1  # the stem and the head are one position each
         for level in self.spec.levels:
             if level.attention is not None or isinstance(level.text, JoinedTextSpec):
                 return None
-            if isinstance(level.temporal, TemporalAttentionSpec):
-                return None
-            if isinstance(level.temporal, TemporalConvSpec):
-                reach = level.temporal.kernel - 1 if level.temporal.causal else level.temporal.kernel // 2
-                frames += 2 * level.blocks * reach
             pixels += 2 * level.blocks * 2 * side
             if side > 1:
                 pixels += side // 2  # the rest of the coarse cell that a position falls into
             side *= 2
         return frames, pixels * self.spec.fold + self.spec.fold - 1
+
+    def receptive_frames(self) -> int | None:
+        """How many frames away an input may lie that an output value depends on, in space at all; None for any.
+
+        Attention across frames sees all of them unless it has a window, and a frame that is told its number depends
+        on where the clip begins.
+        """
+        if self.spec.frame_positions:
+            return None
+        frames = 0
+        for level in self.spec.levels:
+            reach: int | None = 0
+            if isinstance(level.temporal, TemporalAttentionSpec):
+                reach = level.temporal.window
+            elif isinstance(level.temporal, TemporalConvSpec):
+                reach = level.temporal.kernel - 1 if level.temporal.causal else level.temporal.kernel // 2
+            if reach is None:
+                return None
+            frames += 2 * level.blocks * reach
+        return frames
 
     def _levels(self) -> Iterator[Level]:
         for level in self.levels:
