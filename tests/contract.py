@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from vdm_blocks.models import (
+    AttentionPoolSpec,
+    FourierSpec,
     GroupNormSpec,
     JoinedTextSpec,
     LevelSpec,
     MagnitudeNormSpec,
     RMSNormSpec,
+    SinusoidSpec,
     SpatialAttentionSpec,
     TemporalAttentionSpec,
     TemporalConvSpec,
@@ -102,9 +105,11 @@ GROUPED = replace(
     ),
     norm=GroupNormSpec(groups=2),
     skip_scale=2**-0.5,
+    pool=AttentionPoolSpec(heads=2),
+    logsnr=FourierSpec(features=10),
 )
 ROOT_MEAN = replace(LOCAL, fold=1, norm=RMSNormSpec(), skip_scale=0.5)
-MAGNITUDE = replace(CAUSAL, norm=MagnitudeNormSpec())
+MAGNITUDE = replace(CAUSAL, norm=MagnitudeNormSpec(), logsnr=SinusoidSpec(features=12, scale=3.0))
 ATTENDING_BACK = replace(
     CAUSAL,
     levels=(replace(CAUSAL.levels[0], temporal=TemporalAttentionSpec(heads=2, causal=True, window=2)),),
@@ -118,9 +123,9 @@ SPECS = {
     "local": LOCAL,
     "causal": CAUSAL,
     "causal attention": ATTENDING_BACK,
-    "group norms, joined text": GROUPED,
+    "group norms, joined text, attention pool, Fourier waves": GROUPED,
     "root-mean-square norms": ROOT_MEAN,
-    "magnitude-preserving norms": MAGNITUDE,
+    "magnitude-preserving norms, sinusoids": MAGNITUDE,
 }
 
 

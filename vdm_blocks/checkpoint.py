@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vdm_blocks.models.build import build_network
 from vdm_blocks.models.plain import from_plain, to_plain
 from vdm_blocks.models.spec import UNetSpec
 from vdm_blocks.models.transformer import VideoTransformer
@@ -211,7 +212,7 @@ def load_network(
     if info.adapter is not None:
         raise ValueError(f"{path} holds a student that is told the guidance scale; load it with load_student")
     with torch.device("meta"):
-        network = VideoUNet(info.spec) if isinstance(info.spec, UNetSpec) else VideoTransformer(info.spec)
+        network = build_network(info.spec)
     load_into(network, read_tensors(path, dtype), what=str(path))
     return network.eval()
 

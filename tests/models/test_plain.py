@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from contract import BASE, SPECS
 
-from vdm_blocks.models import TemporalConvSpec, UNetSpec
+from vdm_blocks.models import AttentionPoolSpec, FourierSpec, TemporalConvSpec, UNetSpec
 from vdm_blocks.models.plain import from_plain, to_plain
 
 
@@ -18,6 +19,21 @@ def test_a_field_of_a_newer_version_with_a_default_is_optional() -> None:
     plain = to_plain(TemporalConvSpec(kernel=5))
     del plain["causal"]
     assert from_plain(TemporalConvSpec, plain) == TemporalConvSpec(kernel=5)
+
+
+def test_a_plan_of_before_pools_and_embeddings_were_chosen_is_read() -> None:
+    plain = to_plain(BASE)
+    del plain["pool"], plain["logsnr"]
+    assert from_plain(UNetSpec, plain) == BASE
+
+
+def test_a_plans_text_is_what_it_was_and_tells_what_is_not() -> None:
+    """The state of a training is found by its plan's text."""
+    assert "pool" not in repr(BASE)
+    assert "logsnr" not in repr(BASE)
+    other = replace(BASE, pool=AttentionPoolSpec(heads=2), logsnr=FourierSpec())
+    for name in ("pool=AttentionPoolSpec(heads=2)", "logsnr=FourierSpec(features=64, bandwidth=0.125)"):
+        assert name in repr(other)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ import torch
 from contract import WIDTH, Inputs, all_get_gradient, awaken, one_frame, randn
 from torch import Tensor
 
-from vdm_blocks.models import FactorizedSpec, JointSpec, TransformerSpec, VideoTransformer
+from vdm_blocks.models import (
+    AttentionPoolSpec,
+    FactorizedSpec,
+    FourierSpec,
+    JointSpec,
+    TransformerSpec,
+    VideoTransformer,
+)
 from vdm_blocks.models.plain import from_plain, to_plain
 from vdm_blocks.nn import Attend, attend_by_products, attend_fused, use_attend
 from vdm_blocks.types import Conditioning
@@ -18,7 +25,14 @@ from vdm_blocks.types import Conditioning
 FACTORIZED = TransformerSpec(
     width=16, depth=2, heads=2, mixing=FactorizedSpec(), embedding=12, text_width=WIDTH, text_inner=6
 )
-JOINT = replace(FACTORIZED, mixing=JointSpec(), cond_channels=4, depth=1)
+JOINT = replace(
+    FACTORIZED,
+    mixing=JointSpec(),
+    cond_channels=4,
+    depth=1,
+    pool=AttentionPoolSpec(heads=5),
+    logsnr=FourierSpec(features=6),
+)
 SPECS = {"factorized": FACTORIZED, "joint": JOINT}
 every = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-11}

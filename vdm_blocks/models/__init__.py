@@ -1,5 +1,13 @@
 """Whole networks, built from specs."""
 
+from vdm_blocks.models.build import build_network
+from vdm_blocks.models.context_spec import (
+    AttentionPoolSpec,
+    FourierSpec,
+    InverseCosineSpec,
+    MeanPoolSpec,
+    SinusoidSpec,
+)
 from vdm_blocks.models.inflate import Inflated, Inflation, inflate, inflate_unet
 from vdm_blocks.models.spec import (
     ChannelNormSpec,
@@ -20,16 +28,21 @@ from vdm_blocks.models.transformer_spec import FactorizedSpec, JointSpec, Transf
 from vdm_blocks.models.unet import VideoUNet
 
 __all__ = [
+    "AttentionPoolSpec",
     "ChannelNormSpec",
     "FactorizedSpec",
+    "FourierSpec",
     "GroupNormSpec",
     "Inflated",
     "Inflation",
+    "InverseCosineSpec",
     "JoinedTextSpec",
     "JointSpec",
     "LevelSpec",
     "MagnitudeNormSpec",
+    "MeanPoolSpec",
     "RMSNormSpec",
+    "SinusoidSpec",
     "SpatialAttentionSpec",
     "TemporalAttentionSpec",
     "TemporalConvSpec",
@@ -39,6 +52,7 @@ __all__ = [
     "UNetSpec",
     "VideoTransformer",
     "VideoUNet",
+    "build_network",
     "inflate",
     "inflate_unet",
 ]

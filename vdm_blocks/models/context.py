@@ -7,8 +7,17 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vdm_blocks.models.context_spec import (
+    AttentionPoolSpec,
+    FourierSpec,
+    InverseCosineSpec,
+    MeanPoolSpec,
+    SinusoidSpec,
+)
 from vdm_blocks.nn.embedding import FramePositions, LogSNREmbedding, ScalarEmbedding
+from vdm_blocks.nn.fourier import FourierLogSNREmbedding
 from vdm_blocks.nn.pointwise import Pointwise
+from vdm_blocks.nn.pooling import AttentionPool, MeanPool
 from vdm_blocks.types import Conditioning
 
 __all__ = ["Context", "ContextEncoder"]
@@ -49,11 +58,20 @@ class Reader(Protocol):
     def text_inner(self) -> int:
         """Width that they are projected to."""
 
+    @property
+    def pool(self) -> MeanPoolSpec | AttentionPoolSpec:
+        """How the caption becomes one vector."""
+
+    @property
+    def logsnr(self) -> InverseCosineSpec | SinusoidSpec | FourierSpec:
+        """How log-SNR is embedded."""
+
 
 class ContextEncoder(nn.Module):
-    """emb = silu(MLP(logsnr) + MLP(aug_logsnr) + MLP(fps) + W mean(text) + P(i)); text = [null, W' layernorm(text)].
+    """emb = silu(MLP(logsnr) + MLP(aug_logsnr) + MLP(fps) + pool(n) + P(i)); text = [null, W n], n = layernorm(text).
 
-    With `positions`, P is `FramePositions`, else there is none.
+    The MLPs of both log-SNRs are as `spec.logsnr` says and the pool as `spec.pool`. With `positions`, P is
+    `FramePositions`, else there is none.
 
     The learned null token comes before the caption's and is never masked: dropping the text leaves it alone
     to be seen, and padding never changes a result.
@@ -63,14 +81,19 @@ class ContextEncoder(nn.Module):
         super().__init__()
         e = spec.embedding
         self.frame = FramePositions(e) if positions else None
-        self.logsnr = LogSNREmbedding(e)
+        self.logsnr = logsnr_embedding(spec)
         self.fps = ScalarEmbedding(e)
-        self.aug = LogSNREmbedding(e) if spec.cond_channels else None
+        self.aug = logsnr_embedding(spec) if spec.cond_channels else None
         self.text: Pointwise | None = None
         if spec.text_width:
             self.text_norm = nn.LayerNorm(spec.text_width)
             self.text = Pointwise(spec.text_width, spec.text_inner)
-            self.pooled = nn.Linear(spec.text_width, e)
+            pool = spec.pool
+            self.pooled = (
+                AttentionPool(spec.text_width, e, pool.heads)
+                if isinstance(pool, AttentionPoolSpec)
+                else MeanPool(spec.text_width, e)
+            )
             self.null = nn.Parameter(torch.randn(spec.text_inner) * 0.02)
         self.width = spec.text_width
 
@@ -103,15 +126,23 @@ class ContextEncoder(nn.Module):
                 f"text states have width {cond.text.shape[-1]}; this network was built for {self.width}. "
                 "Use the encoder that it was trained with"
             )
-        seen = cond.text_mask[..., None]
         normed = self.text_norm(cond.text.to(self.text_norm.weight.dtype))
-        mean = (normed * seen).sum(-2) / seen.sum(-2).clamp(min=1)
-        emb = _add(emb, self.pooled(mean))
+        emb = _add(emb, self.pooled(normed, cond.text_mask))
         tokens = self.text(normed)
         null = self.null.to(tokens.dtype).expand(*tokens.shape[:-2], 1, -1)
         first = torch.ones_like(cond.text_mask[..., :1])
         text = torch.cat([null, tokens], dim=-2).to(dtype)
         return Context(nn.functional.silu(emb), text, torch.cat([first, cond.text_mask], dim=-1), cond.images)
+
+
+def logsnr_embedding(spec: Reader) -> nn.Module:
+    """The embedding of a log-SNR that `spec` asks for."""
+    kind = spec.logsnr
+    if isinstance(kind, FourierSpec):
+        return FourierLogSNREmbedding(spec.embedding, features=kind.features, bandwidth=kind.bandwidth)
+    if isinstance(kind, SinusoidSpec):
+        return ScalarEmbedding(spec.embedding, scale=kind.scale, features=kind.features)
+    return LogSNREmbedding(spec.embedding, features=kind.features)
 
 
 def _log_fps(cond: Conditioning, logsnr: Tensor) -> Tensor:

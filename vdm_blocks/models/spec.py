@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from vdm_blocks.models.context_spec import (
+    AttentionPoolSpec,
+    FourierSpec,
+    InverseCosineSpec,
+    MeanPoolSpec,
+    SinusoidSpec,
+    check_pool,
+)
 
 __all__ = [
     "ChannelNormSpec",
@@ -161,6 +170,8 @@ class UNetSpec:
             2 ** -0.5 keeps variances where both parts have the same one (arXiv 2104.07636, 2205.11487, appendix B.1).
         frame_positions: whether each frame of a clip is told its number, so that "moves left" can say where it is;
             relative biases alone leave that to be counted from the ends.
+        pool: how the caption becomes one vector beside log-SNR.
+        logsnr: how log-SNR, the video's and the condition's, is embedded.
     """
 
     levels: tuple[LevelSpec, ...]
@@ -173,6 +184,8 @@ class UNetSpec:
     norm: ChannelNormSpec | GroupNormSpec | MagnitudeNormSpec | RMSNormSpec = ChannelNormSpec()
     skip_scale: float = 1.0
     frame_positions: bool = False
+    pool: MeanPoolSpec | AttentionPoolSpec = MeanPoolSpec()  # noqa: RUF009 - frozen
+    logsnr: InverseCosineSpec | SinusoidSpec | FourierSpec = InverseCosineSpec()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -187,6 +200,7 @@ class UNetSpec:
             raise ValueError(
                 "a level attends to text but text_width is 0; set it to the width of the text states"
             )
+        check_pool(self.pool, self.text_width)
         if not 0 < self.skip_scale < math.inf:
             raise ValueError(f"skip_scale must be positive and finite; got {self.skip_scale}")
         if isinstance(self.norm, GroupNormSpec):
@@ -198,3 +212,15 @@ class UNetSpec:
     def divisor(self) -> int:
         """What the height and the width of a frame must divide by: fold * 2^(levels - 1)."""
         return self.fold << (len(self.levels) - 1)
+
+    def __repr__(self) -> str:
+        """As a dataclass's, but for `pool` and `logsnr` at their defaults: a plan's text stays what it was before them.
+
+        The state of a training names its run by the plan's text, so an older run still goes on.
+        """
+        told = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.name not in ("pool", "logsnr") or getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"

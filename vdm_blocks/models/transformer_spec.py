@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vdm_blocks.models.context_spec import (
+    AttentionPoolSpec,
+    FourierSpec,
+    InverseCosineSpec,
+    MeanPoolSpec,
+    SinusoidSpec,
+    check_pool,
+)
+
 __all__ = ["FactorizedSpec", "JointSpec", "TransformerSpec"]
 
 
@@ -29,7 +38,7 @@ class TransformerSpec:
         patch: side in pixels of the square that becomes a token.
         patch_frames: frames that become one token; 1 keeps frames apart, as pictures in a pack need.
         mlp: width of the hidden layer over `width`.
-        channels, cond_channels, embedding, text_width, text_inner: as in `UNetSpec`.
+        channels, cond_channels, embedding, text_width, text_inner, pool, logsnr: as in `UNetSpec`.
     """
 
     width: int
@@ -44,6 +53,8 @@ class TransformerSpec:
     embedding: int = 256
     text_width: int = 384
     text_inner: int = 128
+    pool: MeanPoolSpec | AttentionPoolSpec = MeanPoolSpec()  # noqa: RUF009 - frozen
+    logsnr: InverseCosineSpec | SinusoidSpec | FourierSpec = InverseCosineSpec()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         names = (
@@ -63,6 +74,7 @@ class TransformerSpec:
         for name in ("cond_channels", "text_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, for none; got {getattr(self, name)}")
+        check_pool(self.pool, self.text_width)
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
         if self.width // self.heads < 6:

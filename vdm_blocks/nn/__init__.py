@@ -9,7 +9,7 @@ from vdm_blocks.nn.axes import channels_last, fold_frames, from_last, to_last, u
 from vdm_blocks.nn.blocks import ResidualBlock
 from vdm_blocks.nn.conv import FactorizedConv, SpatialConv, TemporalConv
 from vdm_blocks.nn.embedding import FramePositions, LogSNREmbedding, ScalarEmbedding, sinusoid
-from vdm_blocks.nn.fourier import FourierEmbedding
+from vdm_blocks.nn.fourier import FourierEmbedding, FourierLogSNREmbedding
 from vdm_blocks.nn.group_norm import FrameGroupNorm
 from vdm_blocks.nn.heads import Attend, Attention, use_attend
 from vdm_blocks.nn.joined_text import JoinedTextAttention
@@ -17,7 +17,7 @@ from vdm_blocks.nn.joint_attention import JointAttention
 from vdm_blocks.nn.magnitude import MagnitudeNorm, magnitude_cat, magnitude_silu, magnitude_sum
 from vdm_blocks.nn.norm import ChannelNorm, RMSNorm
 from vdm_blocks.nn.pointwise import Pointwise
-from vdm_blocks.nn.pooling import AttentionPool
+from vdm_blocks.nn.pooling import AttentionPool, MeanPool
 from vdm_blocks.nn.position import RelativeBias
 from vdm_blocks.nn.resample import SpatialDownsample, SpatialUpsample, fold_space, unfold_space
 from vdm_blocks.nn.rotary import Rotary, grid_positions
@@ -34,12 +34,14 @@ __all__ = [
     "ChannelNorm",
     "FactorizedConv",
     "FourierEmbedding",
+    "FourierLogSNREmbedding",
     "FrameGroupNorm",
     "FramePositions",
     "JoinedTextAttention",
     "JointAttention",
     "LogSNREmbedding",
     "MagnitudeNorm",
+    "MeanPool",
     "Pointwise",
     "RMSNorm",
     "RelativeBias",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FourierEmbedding"]
+__all__ = ["FourierEmbedding", "FourierLogSNREmbedding"]
 
 
 class FourierEmbedding(nn.Module):
@@ -42,3 +42,29 @@ class FourierEmbedding(nn.Module):
         """Embeds `x`, any shape."""
         turns = x.float()[..., None] * self.frequency.float() + self.phase.float()
         return math.sqrt(2) * torch.cos(2 * math.pi * turns)
+
+
+class FourierLogSNREmbedding(nn.Module):
+    """`FourierEmbedding` of the log-SNR, kept within +-20, through two linear maps with a SiLU between them.
+
+    Args:
+        width: of the result.
+        features: waves.
+        bandwidth: of their frequencies.
+
+    Shape: (...) -> (..., width).
+
+    Raises:
+        ValueError: as `FourierEmbedding`.
+    """
+
+    def __init__(self, width: int, *, features: int = 64, bandwidth: float = 0.125) -> None:
+        super().__init__()
+        self.waves = FourierEmbedding(features, bandwidth=bandwidth)
+        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, logsnr: Tensor) -> Tensor:
+        """Embeds `logsnr`, any shape."""
+        waves = self.waves(logsnr.float().clamp(-20, 20))
+        out: Tensor = self.mlp(waves.to(next(self.mlp.parameters()).dtype))
+        return out

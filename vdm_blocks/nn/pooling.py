@@ -7,7 +7,26 @@ from torch import Tensor, nn
 
 from vdm_blocks.nn.heads import Attention, split_heads
 
-__all__ = ["AttentionPool"]
+__all__ = ["AttentionPool", "MeanPool"]
+
+
+class MeanPool(nn.Linear):
+    """W mean(text) + b over the tokens that `mask` lets through; b alone where it lets none.
+
+    Args:
+        width: D of the text states.
+        out: width of the result.
+
+    Shape: text (..., L, D), mask bool (..., L) -> (..., out).
+    """
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__(width, out)
+
+    def forward(self, text: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Pools the tokens of `text` that `mask` lets through."""
+        seen = mask[..., None]
+        return super().forward((text * seen).sum(-2) / seen.sum(-2).clamp(min=1))
 
 
 class AttentionPool(Attention):
