@@ -22,7 +22,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Te
     """softmax(q k^T / sqrt(d) + bias) v for every batch entry and head (arXiv 1706.03762, eq. 1).
 
     On a CPU, short sequences (up to 32 tokens, 256 keys in half precision) go through explicit products and longer
-    ones through the fused kernel, which never stores the matrix of weights; other devices always take that.
+    ones through the fused kernel, which never stores the matrix of weights; other devices always take that, and so does
+    a program that `torch.export` makes for lengths yet unknown, so that it is right for all of them.
 
     Args:
         q: (N, heads, S, d).
@@ -33,10 +34,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Te
     Returns:
         (N, heads, S, d).
     """
-    longest = max(q.shape[-2], k.shape[-2]) if q.dtype.itemsize > 2 else k.shape[-2]
-    if q.device.type == "cpu" and longest <= (_SHORT if q.dtype.itemsize > 2 else _SHORT_HALF):
+    if q.device.type == "cpu" and _is_short(q, k):
         return attend_by_products(q, k, v, bias=bias)
     return attend_fused(q, k, v, bias=bias)
+
+
+def _is_short(q: Tensor, k: Tensor) -> bool:
+    lengths = (q.shape[-2], k.shape[-2])
+    if any(isinstance(length, torch.SymInt) for length in lengths):
+        return False
+    return max(lengths) <= _SHORT if q.dtype.itemsize > 2 else lengths[1] <= _SHORT_HALF
 
 
 def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Tensor:
