@@ -11,11 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vdm_blocks.nn import (
+    AttentionPool,
     FactorizedConv,
+    FourierLogSNREmbedding,
+    FramePositions,
     JoinedTextAttention,
     JointAttention,
+    LogSNREmbedding,
+    MeanPool,
     Pointwise,
     ResidualBlock,
+    Rotary,
+    ScalarEmbedding,
     SpatialAttention,
     SpatialConv,
     TemporalAttention,
@@ -83,13 +90,70 @@ def somewhere_in_the_caption(draw: Draw) -> Example:
     """What does the one word of the caption say that is not empty?"""
     kind, words = hidden(draw, (B, LENGTH))
     states, mask = F.one_hot(words, KINDS + 1).float(), torch.ones(B, LENGTH, dtype=torch.bool)
-    return Example(one_hot(torch.full((B, T, SIDE, SIDE), KINDS)), (states, mask), everywhere(kind))
+    return Example(nothing(), (states, mask), everywhere(kind))
 
 
 def counted_on(draw: Draw) -> Example:
     """Which kind comes so many after the one seen here, as the embedding says?"""
     seen, step = kinds(draw, B, T, SIDE, SIDE), kinds(draw, B)
     return Example(one_hot(seen), (F.one_hot(step, KINDS).float(),), (seen + step.view(-1, 1, 1, 1)) % KINDS)
+
+
+def the_word_marked(draw: Draw) -> Example:
+    """Which kind does the one marked word of the caption name, among others that are not marked?"""
+    words, marked = kinds(draw, B, LENGTH), torch.randint(LENGTH, (B,), generator=draw)
+    states = F.one_hot(words + 2, KINDS + 4).float()  # two features stay empty
+    states[torch.arange(B), marked, 0] = 1
+    told = (states, torch.ones(B, LENGTH, dtype=torch.bool))
+    return Example(nothing(), told, everywhere(words[torch.arange(B), marked]))
+
+
+def number_of_the_frame(draw: Draw) -> Example:  # noqa: ARG001
+    """Which frame of the clip is this?"""
+    return Example(nothing(), (), everywhere(torch.arange(T).expand(B, -1) % KINDS))
+
+
+def band_of_the_level(draw: Draw) -> Example:
+    """In which of sixteen bands of log-SNR, named by the four kinds in turn, does the clip's lie?"""
+    band = torch.randint(16, (B,), generator=draw)
+    level = band - 7.5 + 0.6 * (torch.rand(B, generator=draw) - 0.5)
+    return Example(nothing(), (level,), everywhere(band % KINDS))
+
+
+def nothing() -> Tensor:
+    return one_hot(torch.full((B, T, SIDE, SIDE), KINDS))
+
+
+class Added(nn.Module):
+    """What a layer makes of all that is told, added at every place."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+        return x + self.layer(*told)[:, :, None, None, None]
+
+
+class Numbered(nn.Module):
+    """The number of each frame, added at all of its places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = FramePositions(CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + from_last(self.layer(T)[:, :, None, None])
+
+
+class Line(nn.Linear):
+    """A number through a linear map alone."""
+
+    def __init__(self) -> None:
+        super().__init__(1, CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, None])
 
 
 class Around(nn.Module):
@@ -145,9 +209,16 @@ class Need:
     task: Callable[[Draw], Example]
     without: Callable[[], nn.Module] = nn.Identity
     told: bool = False
+    still_told: bool = False  # without the block
     chance: float = 1 / KINDS
     steps: int = 150
 
+
+EMBEDDINGS: dict[str, Callable[[], nn.Module]] = {
+    "inverse cosine": lambda: LogSNREmbedding(CHANNELS),
+    "sinusoids": lambda: ScalarEmbedding(CHANNELS, scale=10.0),
+    "Fourier waves": lambda: FourierLogSNREmbedding(CHANNELS),
+}
 
 NEEDS = {
     "temporal tap": Need(make=lambda: FactorizedConv(CHANNELS, CHANNELS, 1), task=frame_before,
@@ -164,6 +235,16 @@ NEEDS = {
     "text among keys and values": Need(make=lambda: JoinedTextAttention(CHANNELS, KINDS + 1, 2),
                                        task=somewhere_in_the_caption, told=True,
                                        without=lambda: SpatialAttention(CHANNELS, 2)),
+    "temporal attention, rotated": Need(make=lambda: TemporalAttention(CHANNELS, 2, rotary=Rotary(widths=(6,))),
+                                        task=frame_before),
+    "attention pool": Need(make=lambda: Added(AttentionPool(KINDS + 4, CHANNELS, 2)), task=the_word_marked, told=True,
+                           without=lambda: Added(MeanPool(KINDS + 4, CHANNELS)), still_told=True, steps=300,
+                           chance=0.5625),  # the kind that comes most often
+    "numbers of frames": Need(make=Numbered, task=number_of_the_frame),
+    **{f"log-SNR, {name}": Need(make=lambda layer=layer: Added(layer()), task=band_of_the_level, told=True,
+                                without=lambda: Added(Line()), still_told=True, steps=300,
+                                chance=7 / 16)  # four lines name four stretches, of seven bands at best rightly
+       for name, layer in EMBEDDINGS.items()},
     "scale and shift": Need(make=lambda: ResidualBlock(CHANNELS, CHANNELS, KINDS), task=counted_on, told=True,
                             without=Deaf, steps=250),
 }  # fmt: skip
@@ -173,7 +254,7 @@ NEEDS = {
 def test_is_solved_with_the_block_and_not_without(need: Need) -> None:
     torch.manual_seed(0)
     assert learn(Around(need.make(), need.told), need.task, need.steps) > 0.95
-    assert learn(Around(need.without(), False), need.task, need.steps) < need.chance + 0.12
+    assert learn(Around(need.without(), need.still_told), need.task, need.steps) < need.chance + 0.12
 
 
 def test_trained_temporal_attention_sees_the_order_of_frames() -> None:

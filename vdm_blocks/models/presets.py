@@ -158,10 +158,12 @@ def imagen() -> tuple[Preset, ...]:
     - base-64: the paper's network is of the kind whose blocks on the way up take a skip connection each, with one more
       of them a level, and whose resampling is done by residual blocks ('biggan'). By arithmetic (29 C^2 + 3 * 47 C^2 in
       place of 108 C^2 a level, six resampling blocks of 18 C^2, attention after the further blocks) the same plan then
-      has about 1.93B, 3% below. Ours has one skip a level and resamples by one linear map.
+      has about 1.93B, 3% below. Ours has one skip a level and resamples by one linear map. Others found both numbers:
+      imagen-pytorch's base has 1.3B (its issue 52), NeMo's regular U-Net of that plan 2.1B (its page on Imagen).
     - sr-1024: ours modulates every residual block and attends to text after each at the coarsest level, while the
       paper's figures A.27 to A.30 do either once for all blocks of a level. By arithmetic that is 411M, 3% above.
-    - sr-256: counted that way it would have 430M, and its 600M are not explained by anything published.
+    - sr-256: counted that way it would have 430M, which NeMo's of the same widths has too (429M, on the same page,
+      as "400M"), and its 600M are not explained by anything published.
 
     The paper joins the caption to the keys and values of attention in the first two (`JoinedTextSpec`, 2 C^2 fewer a
     block); ours attend to it apart, as its third does.
