@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from vdm_blocks.diffusion.values import check_value
 
 __all__ = ["Conditioning", "Denoised", "Denoiser", "Network", "Schedule"]
 
@@ -29,7 +31,7 @@ class Conditioning:
         extra: further tensors, each with a leading batch axis, for networks that are not ours.
 
     Raises:
-        ValueError: text without a mask, or shapes that do not belong together.
+        ValueError: what is no tensor, text without a mask, or shapes that do not belong together.
 
     >>> cond = Conditioning(text=torch.zeros(2, 5, 8), text_mask=torch.ones(2, 5, dtype=torch.bool))
     >>> cond.drop_text(torch.tensor([True, False])).text_mask.any(1).tolist()
@@ -45,6 +47,7 @@ class Conditioning:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_batch()
         if (self.text is None) != (self.text_mask is None):
             raise ValueError("text and text_mask come together: give both, or neither")
         if self.text is not None and self.text_mask is not None:
@@ -127,8 +130,43 @@ class Conditioning:
         extra = {name: torch.cat([p.extra[name] for p in parts]) for name in parts[0].extra}
         return Conditioning(**new, extra=extra)
 
+    def check_fits(self, z_t: Tensor) -> None:
+        """Refuse a video of another batch, or of other frames than the captions and pictures are counted for.
+
+        Raises:
+            ValueError: either of them.
+        """
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        for name, x in {**own, **self.extra}.items():
+            if x is not None and x.shape[0] != z_t.shape[0]:
+                raise ValueError(
+                    f"{name} has shape {tuple(x.shape)} and z_t {tuple(z_t.shape)}; their first axes are one batch and "
+                    "must be equal"
+                )
+        for name, x, axes in (("text", self.text, 4), ("images", self.images, 2)):
+            if x is not None and x.ndim == axes and x.shape[1] != z_t.shape[2]:
+                raise ValueError(
+                    f"{name} has shape {tuple(x.shape)}, one row a frame, but z_t {tuple(z_t.shape)} has "
+                    f"{z_t.shape[2]} frames; give as many"
+                )
+
     def _entries(self) -> set[str]:
         return {f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)} | set(self.extra)
+
+    def _check_batch(self) -> None:
+        """Refuse what is no tensor, and tensors of different batches."""
+        check_value("extra", self.extra, Mapping, "a mapping from names to tensors")
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        given: dict[str, Any] = {name: x for name, x in own.items() if x is not None} | dict(self.extra)
+        for name, x in given.items():
+            if not isinstance(x, Tensor) or x.ndim == 0:
+                raise ValueError(f"{name} is {x!r}; it must be a tensor whose first axis is the batch")
+        sizes = [x.shape[0] for x in given.values()]
+        if any(size != sizes[0] for size in sizes):
+            raise ValueError(
+                "all entries of a conditioning are of one batch, but their first axes differ: "
+                + ", ".join(f"{name} {tuple(x.shape)}" for name, x in given.items())
+            )
 
     def _pad_text(self, length: int) -> Conditioning:
         assert self.text is not None
@@ -186,3 +224,20 @@ class Denoiser(Protocol):
 
     def __call__(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """`z_t` (B, C, T, H, W), `t` of shape (), (B,) or (B, T)."""
+
+
+def check_denoiser(denoiser: Any) -> None:
+    """Refuse a bare network where a denoiser is wanted.
+
+    Raises:
+        ValueError: what has no schedule.
+    """
+    try:
+        schedule = denoiser.schedule
+    except AttributeError:
+        schedule = None
+    if schedule is None:
+        raise ValueError(
+            f"{getattr(denoiser, '__name__', type(denoiser).__name__)} is no denoiser, for it has no schedule; wrap a "
+            "network: ModelDenoiser(network, schedule=CosineSchedule(), prediction=V)"
+        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.cascade.stage import Stage
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.sampling.loop import StepInfo
 from vdm_blocks.types import Conditioning
 
@@ -30,6 +31,7 @@ class Cascade:
     stages: Sequence[Stage]
 
     def __post_init__(self) -> None:
+        check_value("stages", self.stages, Sequence, "a list of stages")
         if not self.stages:
             raise ValueError("a cascade needs one stage at least; it was given none")
         names = [stage.name for stage in self.stages]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from vdm_blocks.diffusion.values import check_value
 
 __all__ = ["Grid"]
 
@@ -12,7 +15,7 @@ class Grid:
     """Frames, height, width, and frames per second.
 
     Raises:
-        ValueError: a size below 1, or a rate that is not positive.
+        ValueError: a size that is not a whole number or below 1, or a rate that is not positive and finite.
 
     >>> Grid(frames=32, height=48, width=80, fps=6).over(Grid(frames=32, height=24, width=40, fps=6))
     (1, 2)
@@ -24,7 +27,9 @@ class Grid:
     fps: float
 
     def __post_init__(self) -> None:
-        if min(self.frames, self.height, self.width) < 1 or not self.fps > 0:
+        for name in ("frames", "height", "width"):
+            check_value(name, getattr(self, name), int, "a whole number")
+        if min(self.shape) < 1 or not 0 < self.fps < math.inf:
             raise ValueError(f"a grid has at least one frame, row and column and a positive rate; got {self}")
 
     def __str__(self) -> str:

@@ -14,9 +14,10 @@ from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.upsample import upsample_space
 from vdm_blocks.diffusion.noise import KeyedNoise
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
+from vdm_blocks.sampling.grids import check_times
 from vdm_blocks.sampling.loop import StepInfo, sample
 from vdm_blocks.sampling.rule import StepRule
-from vdm_blocks.types import Conditioning, Denoiser
+from vdm_blocks.types import Conditioning, Denoiser, check_denoiser
 
 __all__ = ["Raise", "Stage", "raise_space"]
 
@@ -45,6 +46,9 @@ class Stage:
         noise: what the frames' noise has in common, as in training.
         channels: of the video.
         dtype: of the noisy video; float16 halves the memory of a large grid.
+
+    Raises:
+        ValueError: an SNR that is not positive, a bare network for a denoiser, or times that are no grid.
     """
 
     name: str
@@ -62,6 +66,8 @@ class Stage:
     def __post_init__(self) -> None:
         if not self.snr > 0:
             raise ValueError(f"stage {self.name}: snr must be positive; got {self.snr}")
+        check_denoiser(self.denoiser)
+        check_times(self.times)
 
     def run(
         self,
@@ -85,11 +91,16 @@ class Stage:
             (B, channels, T, H, W) in [-1, 1].
 
         Raises:
-            ValueError: a `before` that is missing or not wanted, or that does not go onto the grid.
+            ValueError: a `before` that is missing or not wanted, or that does not go onto the grid; or another number
+                of seeds than of rows of text.
         """
         if (before is None) != (self.augmentation is None):
             wanted = "no video before it" if self.augmentation is None else "the video of the stage before it"
             raise ValueError(f"stage {self.name} takes {wanted}; got {'none' if before is None else 'one'}")
+        if cond.text is not None and cond.text.shape[0] != len(seeds):
+            raise ValueError(
+                f"stage {self.name} got {len(seeds)} seeds and {cond.text.shape[0]} rows of text; give one row a seed"
+            )
         device = device if device is not None else (before.device if before is not None else "cpu")
         keyed = KeyedNoise(seeds=tuple(seeds), stage=self.name)
         full = torch.full((len(seeds),), float(self.grid.fps), device=device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.diffusion.noise import NoiseSource, draw_normal
-from vdm_blocks.diffusion.schedules import CosineSchedule, NoiseSchedule, alpha_sigma_vp
+from vdm_blocks.diffusion.schedules import CosineSchedule, NoiseSchedule, alpha_sigma_vp, check_time
 
 __all__ = ["ConditioningAugmentation"]
 
@@ -44,7 +44,16 @@ class ConditioningAugmentation:
             raise ValueError(f"longest must lie in (0, 1]; got {self.longest}")
 
     def at_time(self, video: Tensor, t: Tensor, *, generator: NoiseSource = None) -> tuple[Tensor, Tensor]:
-        """`video` (B, C, T, H, W) noised to time `t` (B,) of the schedule, and its log-SNR (B,)."""
+        """`video` (B, C, T, H, W) noised to time `t` (B,) of the schedule, and its log-SNR (B,).
+
+        Raises:
+            ValueError: times on the CPU outside [0, 1], or a video in whole numbers.
+        """
+        check_time(t)
+        if not video.is_floating_point():
+            raise ValueError(
+                f"video is {video.dtype}; give floating-point numbers in [-1, 1]: bytes / 127.5 - 1"
+            )
         alpha, sigma = self.schedule.alpha_sigma(t)
         eps = draw_normal(generator, video.shape, step="augmentation", device=video.device, dtype=video.dtype)
         noisy = expand_level(alpha, video) * video + expand_level(sigma, video) * eps

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vdm_blocks.diffusion.broadcast import level_of_batch
 from vdm_blocks.diffusion.predictions import Prediction, V, check_prediction
 from vdm_blocks.diffusion.schedules import CosineSchedule, NoiseSchedule, check_time
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.types import Conditioning, Denoised, Network
 
 __all__ = ["ModelDenoiser"]
@@ -30,8 +31,9 @@ class ModelDenoiser(nn.Module):
             video are all that is held. Not for networks that keep what they put out, in a cache for instance.
 
     Raises:
-        ValueError: a prediction from which x0 cannot be had at the end of the schedule; on a call, times
-            outside [0, 1] on the CPU, levels that do not fit z_t, or an output of another shape.
+        ValueError: a network that is no Module, or a prediction from which x0 cannot be had at the end of the
+            schedule; on a call, times outside [0, 1] on the CPU, levels or a conditioning that do not fit z_t, or
+            an output of another shape.
 
     >>> class Nothing(nn.Module):
     ...     def forward(self, z_t, logsnr, cond):
@@ -50,6 +52,7 @@ class ModelDenoiser(nn.Module):
         reuse_output: bool = False,
     ) -> None:
         super().__init__()
+        check_value("network", network, nn.Module, "an nn.Module with forward(z_t, logsnr, cond)")
         check_prediction(prediction, schedule)
         self.network = network
         self.schedule = schedule
@@ -59,6 +62,8 @@ class ModelDenoiser(nn.Module):
     def output(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """What the network itself says of `z_t` at `t`: the prediction, which losses compare with its target."""
         check_time(t)
+        check_value("cond", cond, Conditioning, "a Conditioning, which may be empty: Conditioning()")
+        cond.check_fits(z_t)
         logsnr = level_of_batch(self.schedule.logsnr(t), z_t)
         z_in = self.prediction.scale_input(z_t, *self.schedule.alpha_sigma(t))
         output = cast("Network", self.network)(z_in, logsnr, cond)

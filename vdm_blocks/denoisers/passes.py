@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.broadcast import expand_level
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
 __all__ = ["Passes", "evaluate_all", "evaluate_both", "is_everywhere", "lerp"]
@@ -24,7 +25,12 @@ class Passes(Enum):
 def evaluate_all(
     denoiser: Denoiser, z_t: Tensor, t: Tensor, conds: Sequence[Conditioning], passes: Passes
 ) -> Iterator[Denoised]:
-    """The denoiser's answer under each conditioning, in order."""
+    """The denoiser's answer under each conditioning, in order.
+
+    Raises:
+        ValueError: `passes` that is none.
+    """
+    check_value("both", passes, Passes, "Passes.APART or Passes.TOGETHER")
     if passes is Passes.APART or len(conds) == 1:
         for cond in conds:
             yield denoiser(z_t, t, cond)

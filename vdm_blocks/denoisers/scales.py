@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from vdm_blocks.diffusion.values import check_value
 
 __all__ = [
     "Constant",
@@ -136,6 +139,7 @@ class Oscillating:
 
     def __post_init__(self) -> None:
         _check_finite("Oscillating", high=self.high, low=self.low)
+        check_value("times", self.times, (Sequence, Tensor), "the sampling grid, such as uniform_times(8)")
         times = tuple(torch.as_tensor(self.times, dtype=torch.float64).tolist())
         if len(times) < 2 or any(not t > s for t, s in pairwise(times)):
             raise ValueError(
@@ -159,8 +163,19 @@ class Oscillating:
 
 
 def as_scale(scale: float | Scale) -> Scale:
-    """A number as a constant scale; a scale as it is."""
-    return Constant(scale=float(scale)) if isinstance(scale, (int, float)) else scale
+    """A number as a constant scale; a scale as it is.
+
+    Raises:
+        ValueError: neither of the two.
+    """
+    if isinstance(scale, Real):
+        return Constant(scale=float(scale))
+    if isinstance(scale, (Tensor, type)) or not callable(scale):
+        raise ValueError(
+            f"scale={scale!r} is neither a number nor a Scale; give 6.0, say, or Oscillating(times=...). For one per "
+            "sample give OfLogSNR(function=lambda logsnr: scales)"
+        )
+    return scale
 
 
 def _check_finite(name: str, **values: float) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vdm_blocks.denoisers.quantile import magnitude_quantile
 from vdm_blocks.denoisers.wrapper import DenoiserWrapper, with_x0
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
 __all__ = ["DynamicThreshold", "StaticThreshold", "ThresholdPer"]
@@ -41,7 +42,7 @@ class DynamicThreshold(DenoiserWrapper):
         per: whether a clip or each of its frames has a threshold.
 
     Raises:
-        ValueError: a quantile outside (0, 1].
+        ValueError: a quantile outside (0, 1], or a `per` that is no `ThresholdPer`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class DynamicThreshold(DenoiserWrapper):
         super().__init__(denoiser)
         if not 0 < quantile <= 1:
             raise ValueError(f"quantile is {quantile}; it must lie in (0, 1], for example 0.995")
+        check_value("per", per, ThresholdPer, "ThresholdPer.CLIP or ThresholdPer.FRAME")
         self.quantile = quantile
         self.per = per
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vdm_blocks.diffusion.predictions import eps_of
-from vdm_blocks.types import Conditioning, Denoised, Denoiser, Schedule
+from vdm_blocks.types import Conditioning, Denoised, Denoiser, Schedule, check_denoiser
 
 __all__ = ["DenoiserWrapper", "with_x0"]
 
@@ -15,12 +15,16 @@ class DenoiserWrapper(nn.Module):
 
     The inner one may be any callable that keeps to `Denoiser`. If it is a Module it is a submodule here, so
     that `.to()`, `.eval()` and `state_dict()` reach it.
+
+    Raises:
+        ValueError: a bare network instead of a denoiser.
     """
 
     denoiser: Denoiser
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
+        check_denoiser(denoiser)
         self.denoiser = denoiser
 
     @property

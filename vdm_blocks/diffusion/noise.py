@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_value
+
 __all__ = ["KeyedNoise", "NoiseSource", "draw_normal"]
 
 
@@ -38,6 +40,7 @@ class KeyedNoise:
     stage: str
 
     def __post_init__(self) -> None:
+        check_value("seeds", self.seeds, Sequence, "a tuple with one int per sample")
         if not self.seeds or not all(isinstance(seed, int) for seed in self.seeds):
             raise ValueError(f"KeyedNoise got seeds={self.seeds!r}; give a tuple with one int per sample")
 
@@ -96,6 +99,9 @@ def draw_normal(
         source: keyed noise; a generator, which draws on its own device; or None for torch's global one.
         step: the key of this draw, which must differ between the draws of one stage; a generator ignores it.
 
+    Raises:
+        ValueError: a source that is none of these, such as a seed alone.
+
     >>> draw_normal(torch.Generator().manual_seed(0), (1, 3, 2, 4, 4), step=0).shape
     torch.Size([1, 3, 2, 4, 4])
     """
@@ -103,5 +109,6 @@ def draw_normal(
         return source.normal(shape, step=step, device=device, dtype=dtype)
     if source is None:
         return torch.randn(tuple(shape), device=device, dtype=dtype)
+    check_value("generator", source, torch.Generator, "torch.Generator().manual_seed(0), KeyedNoise or None")
     drawn = torch.randn(tuple(shape), generator=source, device=source.device, dtype=dtype)
     return drawn if device is None else drawn.to(device)

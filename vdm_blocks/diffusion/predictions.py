@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.diffusion.schedules import NoiseSchedule
+from vdm_blocks.diffusion.values import check_value
 
 __all__ = [
     "EDM",
@@ -221,8 +222,8 @@ def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
     """Refuse a prediction from which x0 cannot be had at the noisy end of `schedule`.
 
     Raises:
-        ValueError: what is no prediction at all; or an error in the output would reach x0 more than a million
-            times as large at t = 1.
+        ValueError: what is no prediction or no schedule at all, or a class of them; or an error in the output would
+            reach x0 more than a million times as large at t = 1.
 
     >>> from vdm_blocks.diffusion.schedules import CosineSchedule
     >>> check_prediction(EPS, CosineSchedule(logsnr_min=-40.0))
@@ -230,10 +231,8 @@ def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
     ...
     ValueError: EpsPrediction() cannot give x0 at t=1, where alpha is 2.06e-09: ...
     """
-    if not isinstance(prediction, Prediction):
-        raise ValueError(
-            f"prediction={prediction!r} is none; give V, X0, EPS, FLOW, SCORE or EDM, values not names"
-        )
+    check_value("prediction", prediction, Prediction, "V, X0, EPS, FLOW, SCORE or EDM, values not names")
+    check_value("schedule", schedule, NoiseSchedule, "a value, for example CosineSchedule()")
     with torch.no_grad():
         alpha, sigma = schedule.alpha_sigma(torch.ones((), dtype=torch.float64, device="cpu"))
         gain = float(prediction.x0_gain(alpha, sigma))

@@ -23,7 +23,7 @@ def diffuse(x0: Tensor, eps: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tens
     """z_t = alpha_t x0 + sigma_t eps.
 
     Raises:
-        ValueError: times on the CPU outside [0, 1].
+        ValueError: times on the CPU outside [0, 1], or noise of another shape than the video's.
 
     >>> from vdm_blocks.diffusion.schedule_paths import RectifiedFlowSchedule
     >>> z_t = diffuse(torch.full((1, 2), 4.0), torch.zeros(1, 2), torch.tensor(0.25), RectifiedFlowSchedule())
@@ -31,6 +31,11 @@ def diffuse(x0: Tensor, eps: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tens
     3.0
     """
     check_time(t)
+    if eps.shape != x0.shape:
+        raise ValueError(
+            f"eps has shape {tuple(eps.shape)} and x0 {tuple(x0.shape)}; every entry of the video has noise of "
+            "its own, so the two must be equal: torch.randn_like(x0)"
+        )
     alpha, sigma = schedule.alpha_sigma(t)
     return expand_level(alpha, x0) * x0 + expand_level(sigma, x0) * eps
 

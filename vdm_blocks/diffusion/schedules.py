@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_value
+
 __all__ = [
     "CosineSchedule",
     "LinearBetaSchedule",
@@ -90,13 +92,14 @@ def check_time(t: Tensor) -> None:
     """Refuse times outside [0, 1], on the CPU; on a device it would have to be waited for.
 
     Raises:
-        ValueError: a time below 0 or above 1, or not a number.
+        ValueError: what is no tensor; a time below 0 or above 1, or not a number.
 
     >>> check_time(torch.tensor(500.0))
     Traceback (most recent call last):
     ...
     ValueError: t is 500.0; times run from 0, clean, to 1, noise: divide a step's number by the number of steps
     """
+    check_value("t", t, Tensor, "a tensor of shape (), (B,) or (B, T): torch.tensor(0.5)")
     if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):
         wrong = t[~((t >= 0) & (t <= 1))].flatten()[0]
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from vdm_blocks.diffusion.noise import NoiseSource, draw_normal
 __all__ = ["IndependentNoise", "MixedNoise", "ProgressiveNoise", "VideoNoise"]
 
 
+@runtime_checkable
 class VideoNoise(Protocol):
     """A law of standard normal noise over (B, C, T, H, W)."""
 

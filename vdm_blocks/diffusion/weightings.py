@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from vdm_blocks.diffusion.predictions import EDM, EPS, FLOW, X0, Prediction, V
 from vdm_blocks.diffusion.schedules import alpha_sigma_vp
+from vdm_blocks.diffusion.values import check_value
 
 __all__ = [
     "EDM_MSE",
@@ -38,6 +39,7 @@ __all__ = [
 Slope = Callable[[], Tensor]
 
 
+@runtime_checkable
 class Weighting(Protocol):
     """A weight on the squared error of x0."""
 
@@ -175,5 +177,9 @@ def output_weight(
     >>> slope = lambda: torch.ones(2)
     >>> output_weight(V_MSE, EPS, logsnr=logsnr, slope=slope, alpha=alpha, sigma=sigma)  # (SNR + 1) / SNR
     tensor([21.0855,  2.0000])
+
+    Raises:
+        ValueError: what is no weighting at all, or a class of them.
     """
+    check_value("weighting", weighting, Weighting, "a value, for example V_MSE or MinSNR(gamma=5.0)")
     return (weighting.log_weight(logsnr, slope) + 2 * prediction.x0_gain(alpha, sigma).log()).exp()

@@ -14,7 +14,7 @@ from vdm_blocks.diffusion.noise import NoiseSource, draw_normal
 from vdm_blocks.diffusion.predictions import X0, Prediction
 from vdm_blocks.diffusion.schedules import logsnr_slope
 from vdm_blocks.diffusion.weightings import Weighting, output_weight
-from vdm_blocks.types import Conditioning, Denoised, Denoiser
+from vdm_blocks.types import Conditioning, Denoised, Denoiser, check_denoiser
 
 __all__ = ["Distiller", "Emphasis", "check_roles", "draw_uniform", "match"]
 
@@ -79,8 +79,10 @@ def check_roles(teacher: Denoiser, student: Denoiser) -> None:
     """Refuse a student that is its own teacher, in part or whole, or that reads times by another schedule.
 
     Raises:
-        ValueError: either of them.
+        ValueError: either of them, or a bare network for a role.
     """
+    check_denoiser(teacher)
+    check_denoiser(student)
     shared = set(_parameters(teacher)) & set(_parameters(student))
     if teacher is student or shared:
         raise ValueError(

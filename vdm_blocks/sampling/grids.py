@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.types import Schedule
 
 __all__ = ["check_times", "karras_times", "trailing_times", "uniform_logsnr_times", "uniform_times"]
 
 
 def _check_steps(steps: int) -> None:
+    check_value("steps", steps, int, "a whole number, at least 1")
     if steps < 1:
         raise ValueError(f"a grid of {steps} steps was asked for; it takes at least 1")
 
@@ -21,8 +23,9 @@ def check_times(times: Tensor) -> Tensor:
     """`times` as float64 on the CPU.
 
     Raises:
-        ValueError: not one axis, fewer than two entries, outside [0, 1], or not strictly descending.
+        ValueError: no tensor, not one axis, fewer than two entries, outside [0, 1], or not strictly descending.
     """
+    check_value("times", times, Tensor, "a grid, a tensor such as uniform_times(8)")
     if times.ndim != 1 or times.shape[0] < 2:
         raise ValueError(f"times has shape {tuple(times.shape)}; it must be (N + 1,) for N >= 1 steps")
     times = times.detach().to(device="cpu", dtype=torch.float64)
@@ -63,6 +66,7 @@ def trailing_times(steps: int, *, train_steps: int) -> Tensor:
     [10.0, 7.0, 3.0, 0.0]
     """
     _check_steps(steps)
+    check_value("train_steps", train_steps, int, "a whole number, such as 1000")
     if steps > train_steps:
         raise ValueError(f"{steps} steps do not fit on a grid of train_steps={train_steps}; ask for fewer")
     return (uniform_times(steps) * train_steps).round() / train_steps

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.noise import NoiseSource
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.sampling.draw import StepDraw
 from vdm_blocks.sampling.grids import check_times
 from vdm_blocks.sampling.rule import StepRule
-from vdm_blocks.types import Conditioning, Denoiser
+from vdm_blocks.types import Conditioning, Denoiser, check_denoiser
 
 __all__ = ["StepInfo", "sample"]
 
@@ -80,9 +81,12 @@ def sample(
         state: the rule's state at `start`; None begins afresh.
 
     Raises:
-        ValueError: a grid that does not fall, leaves [0, 1], has fewer than two entries or is refused by `step`;
-            `start` off the grid; integer noise.
+        ValueError: a bare network for a denoiser, a class or a name for a rule; a grid that does not fall, leaves
+            [0, 1], has fewer than two entries or is refused by `step`; `start` off the grid; integer noise.
     """
+    check_denoiser(denoiser)
+    check_value("step", step, StepRule, "a step rule, a value, for example DDIM()")
+    check_value("law", law, VideoNoise, "a law, a value, for example IndependentNoise()")
     times = check_times(times)
     count = len(times) - 1
     if not 0 <= start < count:

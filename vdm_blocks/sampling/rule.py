@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ class StepResult(Generic[State]):
     state: State
 
 
+@runtime_checkable
 class StepRule(Protocol[State]):
     """The contract of a step rule, ours or yours."""
 

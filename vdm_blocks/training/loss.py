@@ -15,7 +15,7 @@ from vdm_blocks.diffusion.process import diffuse
 from vdm_blocks.diffusion.schedules import logsnr_slope
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import V_MSE, Weighting, output_weight
-from vdm_blocks.types import Conditioning, Denoiser
+from vdm_blocks.types import Conditioning, Denoiser, check_denoiser
 
 __all__ = ["DiffusionLoss", "MultiscaleDiffusionLoss"]
 
@@ -24,6 +24,7 @@ def _output_error(
     denoiser: Denoiser, x0: Tensor, t: Tensor, cond: Conditioning, noise: VideoNoise, generator: NoiseSource
 ) -> tuple[Prediction, Tensor]:
     """How far the network's own output, or a foreign denoiser's x0, is from its target, in float32 at least."""
+    check_denoiser(denoiser)
     if not x0.is_floating_point():
         raise ValueError(
             f"x0 is {x0.dtype}; give video as floating-point numbers in [-1, 1]: bytes / 127.5 - 1"
@@ -66,7 +67,8 @@ class DiffusionLoss:
         noise: what the frames' noise has in common.
 
     Raises:
-        ValueError: on a call, x0 in whole numbers, or a `t` or a `mask` that does not fit it.
+        ValueError: on a call, a bare network for a denoiser, x0 in whole numbers, or a `t` or a `mask` that does
+            not fit it.
     """
 
     weighting: Weighting = V_MSE
