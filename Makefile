@@ -23,7 +23,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: help demo test train-smoke bench results docs lint clean
 
 help:
-	@echo 'make demo [PROMPT="..."] [SEED=0] [STAGES=7] [STEPS=8] [OUT=folder]  text to video, seven stages'
+	@echo 'make demo [PROMPT="..."] [SEED=0] [STAGES=7] [STEPS=full] [OUT=folder]  text to video, seven stages'
 	@echo 'make test         lint, types, documentation, tests'
 	@echo 'make train-smoke  a few training steps of every stage'
 	@echo 'make results      the numbers in docs/results.md'

@@ -13,19 +13,19 @@ import os
 import re
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from distilled_stages import Chosen, choose_weights, load_chosen
 from memory import keep_memory
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from sampling import SAMPLING, WEIGHTS, find_weights, oscillating, stage_for
+from sampling import SAMPLING, WEIGHTS, oscillating
 from stages import PLANS, Plan
 from torch import Tensor
 
-from vdm_blocks.checkpoint import file_hash, load_unet, save_tensors
+from vdm_blocks.checkpoint import file_hash, save_tensors
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.sampling import StepInfo
 from vdm_blocks.types import Conditioning
@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if not 1 <= args.stages <= len(PLANS):
         raise ValueError(f"--stages is {args.stages}; give a number from 1, the base alone, to {len(PLANS)}")
     plans = PLANS[: args.stages]
-    files = {plan.name: find_weights(plan, Path(args.weights)) for plan in plans}
-    steps = {plan.name: number_of_steps(plan, args.steps) for plan in plans}
+    chosen = {plan.name: choose_weights(plan, args.steps, Path(args.weights)) for plan in plans}
     encoded = MiniLMEncoder.load().encode([args.prompt])
     cond = Conditioning(text=encoded.states, text_mask=encoded.mask)
     out = Path(args.out) if args.out else Path("out") / slug(args.prompt, args.seed)
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         steps=args.steps,
         guidance=args.guidance,
-        weights={n: file_hash(f)[:16] for n, f in files.items()},
+        weights={n: file_hash(c.weights)[:16] for n, c in chosen.items()},
     )
     torch.set_num_threads(args.threads)
     keep_memory()
@@ -80,15 +79,14 @@ def run(args: argparse.Namespace) -> None:
             say(args, f"{plan.name}: there already")
             video = finished
             continue
-        video = sample_stage(plan, files[plan.name], steps[plan.name], cond, video, record, args)
+        video = sample_stage(plan, chosen[plan.name], cond, video, record, args)
     sheet(record, plans)
     say(args, f"{record.film(plans[-1])} and {out / 'sheet.png'}")
 
 
 def sample_stage(
     plan: Plan,
-    weights: Path,
-    steps: int,
+    chosen: Chosen,
     cond: Conditioning,
     before: Tensor | None,
     record: Record,
@@ -98,14 +96,16 @@ def sample_stage(
     began = time.monotonic()
     forget_peak()
     sampling = oscillating(plan) if args.guidance == "oscillate" else SAMPLING[plan.name]
-    stage = stage_for(plan, load_unet(weights), replace(sampling, steps=steps))
+    if chosen.why is not None:
+        say(args, f"{plan.name}: {chosen.why}; its teacher takes {chosen.steps} steps instead")
+    stage = load_chosen(plan, chosen, sampling)
     bar = Bar(f"{plan.name} {plan.grid}", quiet=args.quiet)
     low = None if before is None else from_bytes(before)[None]
     video = stage.run(cond, low, seeds=[args.seed], on_step=bar)[0]
     frames = torch.cat([to_bytes(part) for part in torch.split(video, 8, dim=1)])
     del video, stage
     bar.done(time.monotonic() - began)
-    record.keep(plan, frames, seconds=time.monotonic() - began, peak=peak_gib(), steps=steps)
+    record.keep(plan, frames, seconds=time.monotonic() - began, peak=peak_gib(), steps=chosen.steps)
     return frames
 
 
@@ -201,17 +201,6 @@ def sheet(record: Record, plans: tuple[Plan, ...]) -> None:
     contact_sheet(record.out / "sheet.png", videos, labels, frames=8, cell_height=SHOWN_HEIGHT)
 
 
-def number_of_steps(plan: Plan, steps: str) -> int:
-    """The stage's own number, or the one that was asked for."""
-    if steps == "full":
-        return SAMPLING[plan.name].steps
-    if not steps.isdecimal() or int(steps) < 1:
-        raise ValueError(
-            f"--steps is {steps!r}; give 'full' for each stage's own number, or a number of steps"
-        )
-    return int(steps)
-
-
 def slug(prompt: str, seed: int) -> str:
     """A folder name for a prompt."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
@@ -281,7 +270,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=int, default=len(PLANS), help="how many stages to run, 1 to 7")
-    parser.add_argument("--steps", default="full", help="'full', or one number of steps for every stage")
+    parser.add_argument(
+        "--steps",
+        default="default",
+        help="'default', each stage's student; 'full', the teachers in their own numbers; or one number for all",
+    )
     parser.add_argument(
         "--guidance",
         choices=("constant", "oscillate"),

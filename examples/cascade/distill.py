@@ -3,7 +3,7 @@
 First its guidance, into a network that is told the scale, where the stage is guided at all (arXiv 2210.03142); then
 its steps, halved again and again (arXiv 2202.00512). Everything random is drawn by (seed, update), so a run that was
 killed goes on as if nothing had happened. Writes every rung's weights, ladder.json, the log and two pictures to
-runs/students/STAGE-WEIGHTS, and the eight-step weights to weights/students/STAGE.safetensors. `rungs.py` measures
+runs/students/STAGE-WEIGHTS, and the weights of eight steps to weights/students/STAGE.safetensors. `rungs.py` measures
 what came of it.
 """
 
@@ -22,13 +22,15 @@ from distill_parts import Autocast, Half, Teller, ToldScales, blank, model, muon
 from distilled_stages import (
     RECIPES,
     SCALES,
-    STEPS,
     Recipe,
     is_guided,
+    jumps_of,
     model_of,
     network_of,
+    short_hash,
     stage_around,
     threshold,
+    times_of,
     told,
     told_scales,
 )
@@ -64,7 +66,6 @@ from vdm_blocks.distillation import (
     save_student,
 )
 from vdm_blocks.models import VideoUNet
-from vdm_blocks.sampling import uniform_times
 from vdm_blocks.types import Conditioning, Denoiser
 
 HERE = Path(__file__).parent
@@ -211,6 +212,7 @@ class Distillation:
                 self.judge,
                 folder=self.folder,
                 teacher_steps=self.recipe.start,
+                jumps=lambda steps: jumps_of(self.plan, steps),
                 method=self.progressive,
                 optimizer=muon,
                 width=width,
@@ -219,7 +221,7 @@ class Distillation:
                 on_update=on_update,
             )
 
-        shipped = [rung for rung in rungs if rung.steps >= STEPS]
+        shipped = [rung for rung in rungs if rung.steps >= self.recipe.shipped]
         table = self.folder / "ladder.json"
         passed = table.exists() and len(Ladder.read(table).rungs) > len(shipped)
         ladder = down(rungs, float("inf")) if passed or not shipped else down(shipped, self.args.width)
@@ -255,7 +257,9 @@ class Distillation:
             turns = lambda update: two[0 if update % 6 == 5 else 1]  # noqa: E731
         else:
             made: Distiller = (
-                ConsistencyDistiller(teacher, student, uniform_times(grid), noise=noise, emphasis=emphasis)
+                ConsistencyDistiller(
+                    teacher, student, times_of(self.plan, grid), noise=noise, emphasis=emphasis
+                )
                 if method == "consistency"
                 else MultistepConsistencyDistiller(
                     teacher, student, steps, steps=grid, noise=noise, emphasis=emphasis
@@ -309,8 +313,8 @@ class Distillation:
         return judged(self.plan, stage, self.captions, seeds=seeds, clips=clips)
 
     def ship(self, ladder: Ladder) -> None:
-        """Writes the weights of eight steps, or of the fewest above them, in half precision."""
-        done = [r for r in ladder.rungs if r.rung.steps >= STEPS] or list(ladder.rungs[-1:])
+        """Writes the weights of the rung that is shipped, or of the fewest steps above it, in half precision."""
+        done = [r for r in ladder.rungs if r.rung.steps >= self.recipe.shipped] or list(ladder.rungs[-1:])
         best = done[-1]
         student = model_of(self.plan, blank(self.plan))
         student.load_state_dict(load_file(self.folder / best.weights))
@@ -318,7 +322,7 @@ class Distillation:
         assert isinstance(network, VideoUNet | ScaleAdapter)
         notes = {
             "stage": self.plan.name,
-            "teacher": file_hash(self.weights)[:16],
+            "teacher": short_hash(self.weights),
             "steps": str(best.rung.steps),
             "recipe": repr(self.recipe),
             "seed": str(self.args.seed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sampling import (
@@ -15,16 +15,17 @@ from sampling import (
     find_weights,
     raise_space,
     raise_time,
+    stage_for,
 )
-from stages import PLANS, Plan
-from torch import nn
+from stages import Plan
+from torch import Tensor, nn
 
 from vdm_blocks.cascade import Stage
-from vdm_blocks.checkpoint import read_info
+from vdm_blocks.checkpoint import file_hash, load_network, read_info
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, Oscillating, StaticThreshold
 from vdm_blocks.denoisers.residual import ResidualNetwork
-from vdm_blocks.distillation import DistilledGuidance, ScaleAdapter, ScaleRange, load_student
+from vdm_blocks.distillation import DistilledGuidance, Jumps, ScaleAdapter, ScaleRange, load_student
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.models.tiled import TiledNetwork
 from vdm_blocks.sampling import DDIM, uniform_times
@@ -32,7 +33,7 @@ from vdm_blocks.types import Denoiser
 
 STUDENTS = WEIGHTS / "students"
 STEPS = 8
-"""Of the students that the demo takes."""
+"""Of the rung that is shipped, where a stage's recipe says nothing else."""
 SCALES = ScaleRange(low=1.0, high=16.0)
 """The guidance scales that a student learns: off, to beyond the oscillating 15."""
 
@@ -49,6 +50,8 @@ class Recipe:
         batch: clips, or packs of pictures, of an update.
         rate: learning rate of the guidance at its start.
         rung_rate: of a rung.
+        last: the time of the last evaluation, from which a sample goes straight to its end; 0 for a uniform grid.
+        shipped: steps of the rung that is shipped and that the demo takes.
     """
 
     full: int = 128
@@ -58,19 +61,37 @@ class Recipe:
     batch: int = 2
     rate: float = 1e-3
     rung_rate: float = 5e-4
+    last: float = 0.35
+    shipped: int = STEPS
 
 
 RECIPES: dict[str, Recipe] = {
-    "1-base": Recipe(full=256, guidance=90, halving=20, batch=3),
-    "2-tsr": Recipe(guidance=120, halving=40),
+    "1-base": Recipe(full=256, guidance=90, halving=20, batch=3, last=0.0),
+    "2-tsr": Recipe(guidance=120, halving=40, rate=3e-4),
     "3-ssr": Recipe(guidance=120, halving=40),
-    "4-ssr": Recipe(halving=20),
+    "4-ssr": Recipe(halving=20, last=0.5),
     "5-tsr": Recipe(halving=40),
     "6-tsr": Recipe(halving=60),
-    "7-ssr": Recipe(halving=60, batch=3),
+    "7-ssr": Recipe(halving=60, batch=3, last=0.5, shipped=4),
 }
 """For about twenty minutes on two cores, all stages together; a zoo that is used would take a hundred times as many
-updates (the paper's take 50,000 a rung)."""
+updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little noise:
+their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`. 7-ssr ships
+four steps, because eight of its evaluations alone take two and a half minutes on two cores."""
+
+
+def times_of(plan: Plan, steps: int) -> Tensor:
+    """The stage's grid: uniform from 1 to the recipe's `last`, which is left out, and then straight to 0."""
+    last = RECIPES[plan.name].last
+    times = last + (1 - last) * uniform_times(steps)
+    times[-1] = 0.0
+    return times
+
+
+def jumps_of(plan: Plan, steps: int) -> Jumps:
+    """The steps of `times_of`, each by way of the time that lies between on the grid of twice as many."""
+    fine = times_of(plan, 2 * steps).tolist()
+    return Jumps(t=tuple(fine[:-1:2]), mid=tuple(fine[1::2]), s=tuple(fine[2::2]))
 
 
 def is_guided(plan: Plan) -> bool:
@@ -109,7 +130,7 @@ def told(plan: Plan, denoiser: Denoiser, sampling: Sampling, steps: int) -> Deno
         guidance.scale
         if isinstance(guidance, Constant)
         else Oscillating(
-            high=guidance.high, low=guidance.low, constant=guidance.constant, times=uniform_times(steps)
+            high=guidance.high, low=guidance.low, constant=guidance.constant, times=times_of(plan, steps)
         )
     )
     return threshold(plan, DistilledGuidance(denoiser, scale))
@@ -143,7 +164,7 @@ def stage_around(plan: Plan, denoiser: Denoiser, steps: int, sampling: Sampling)
         grid=plan.grid,
         denoiser=denoiser,
         step=DDIM(),
-        times=uniform_times(steps),
+        times=times_of(plan, steps),
         augmentation=ConditioningAugmentation() if plan.unet.cond_channels else None,
         snr=plan.snr,
         raise_=raise_time if plan.unet.cond_channels == 4 else raise_space,
@@ -169,34 +190,53 @@ def find_student(plan: Plan, folder: Path = STUDENTS) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A stage's weights, how many steps to take with them, and whether they are a student's."""
+    """A stage's weights, how many steps to take with them, and whether they are a student's.
+
+    Attributes:
+        why: why the teacher stands in for a student that was asked for; None if it does not.
+    """
 
     weights: Path
     steps: int
     student: bool
+    why: str | None = None
 
 
 def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> Chosen:
     """What the demo's `--steps` means for a stage.
 
-    'default' is the students' eight steps where the stage has a student, and else the teacher's own number; 'full' is
-    the teacher's own number; a number of 8 or fewer is the student's, a larger one the teacher's.
+    'default' is the student in as many steps as it was distilled to, and 'full' the teacher in its own number; a number
+    up to 8 is the student's, a larger one the teacher's. Where the student is missing, or is that of other weights
+    than the teacher's in `weights`, the teacher stands in for it.
 
     Raises:
         ValueError: steps that are none of these, or weights that are missing or do not fit.
     """
     if steps not in ("default", "full") and not (steps.isdecimal() and int(steps) > 0):
         raise ValueError(f"--steps is {steps!r}; give 'full', 'default', or a number of steps")
-    students = weights / "students"
-    wanted = steps == "default" or (steps.isdecimal() and int(steps) <= STEPS)
-    if wanted and (students / f"{plan.name}.safetensors").is_file():
-        count = STEPS if steps == "default" else int(steps)
-        return Chosen(weights=find_student(plan, students), steps=count, student=True)
+    teacher = find_weights(plan, weights)
     count = int(steps) if steps.isdecimal() else SAMPLING[plan.name].steps
-    return Chosen(weights=find_weights(plan, weights), steps=count, student=False)
+    why = None
+    if steps == "default" or (steps.isdecimal() and count <= STEPS):
+        student = weights / "students" / f"{plan.name}.safetensors"
+        if not student.is_file():
+            why = "it has no student yet"
+        elif read_info(find_student(plan, student.parent)).notes.get("teacher") != short_hash(teacher):
+            why = "its student is that of other weights"
+        else:
+            count = RECIPES[plan.name].shipped if steps == "default" else count
+            return Chosen(weights=student, steps=count, student=True)
+    return Chosen(weights=teacher, steps=count, student=False, why=why)
 
 
-def load_student_stages(count: int = len(PLANS), folder: Path = STUDENTS, steps: int = STEPS) -> list[Stage]:
-    """The first `count` stages, distilled; all files are checked before any is read."""
-    files = [find_student(plan, folder) for plan in PLANS[:count]]
-    return [student_stage(plan, load_student(file), steps) for plan, file in zip(PLANS, files, strict=False)]
+def short_hash(weights: Path) -> str:
+    """By which a student knows its teacher."""
+    return file_hash(weights)[:16]
+
+
+def load_chosen(plan: Plan, chosen: Chosen, sampling: Sampling | None = None) -> Stage:
+    """The stage of the chosen weights."""
+    sampling = SAMPLING[plan.name] if sampling is None else sampling
+    if chosen.student:
+        return student_stage(plan, load_student(chosen.weights), chosen.steps, sampling)
+    return stage_for(plan, load_network(chosen.weights), replace(sampling, steps=chosen.steps))

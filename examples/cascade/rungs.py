@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from distill_parts import blank
-from distilled_stages import RECIPES, STEPS, model_of, student_stage
+from distilled_stages import RECIPES, model_of, student_stage, times_of
 from judge import Judge
 from ledger import Ledger, Progress, Row
 from material import Captions
@@ -35,7 +35,7 @@ from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.distillation import FreshNoise, ScaleAdapter, load_student
 from vdm_blocks.metrics import psnr
 from vdm_blocks.models import VideoUNet
-from vdm_blocks.sampling import DDIM
+from vdm_blocks.sampling import DDIM, uniform_times
 from vdm_blocks.video.pixels import from_bytes, to_bytes
 from vdm_blocks.video.sheet import contact_sheet
 
@@ -43,6 +43,8 @@ HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
 ALIKE = {"matching": FreshNoise(), "consistency": FreshNoise()}
 """Methods whose students are sampled by another rule than DDIM."""
+ON_UNIFORM = ("uniform", "own", "multistep", "matching")
+"""Methods that are sampled on the uniform grid, whatever the stage's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,9 @@ def variants(plan: Plan, args: argparse.Namespace) -> list[Variant]:
     found = [Variant(name="teacher", weights=teacher, steps=full, method="teacher")]
     own = SAMPLING[plan.name].steps
     found.append(Variant(name="teacher, as in the demo", weights=teacher, steps=own, method="own"))
+    if RECIPES[plan.name].last:
+        many = min(RECIPES[plan.name].start, full)
+        found.append(Variant(name="teacher, uniform grid", weights=teacher, steps=many, method="uniform"))
     found += [Variant(name="undistilled", weights=teacher, steps=n, method="teacher") for n in few]
     folder = Path(args.runs) / f"{plan.name}-{file_hash(teacher)[:8]}"
     for path in sorted(folder.glob("*-[0-9][0-9][0-9][0-9].safetensors"), reverse=True):
@@ -71,17 +76,20 @@ def variants(plan: Plan, args: argparse.Namespace) -> list[Variant]:
         found.append(Variant(name=name, weights=path, steps=int(steps), method=method))
     shipped = Path(args.weights) / "students" / f"{plan.name}.safetensors"
     if shipped.is_file():
-        found.append(Variant(name="student, as shipped", weights=shipped, steps=STEPS, method="shipped"))
+        count = RECIPES[plan.name].shipped
+        found.append(Variant(name="student, as shipped", weights=shipped, steps=count, method="shipped"))
     return found
 
 
 def stage_of(plan: Plan, variant: Variant, sampling: Sampling) -> tuple[Stage, VideoUNet]:
     """The stage as the variant samples it, whole and in float32, and the network whose calls count."""
     sampling = replace(sampling, steps=variant.steps, tile=None, dtype=torch.float32)
-    if variant.method in ("teacher", "own"):
+    uniform = variant.method in ON_UNIFORM
+    times = uniform_times(variant.steps) if uniform else times_of(plan, variant.steps)
+    if variant.method in ("teacher", "uniform", "own"):
         unet = load_unet(variant.weights)
-        rule = DDIM() if variant.method == "teacher" else sampling.rule
-        return stage_for(plan, unet, replace(sampling, rule=rule)), unet
+        rule = sampling.rule if variant.method == "own" else DDIM()
+        return replace(stage_for(plan, unet, replace(sampling, rule=rule)), times=times), unet
     network: VideoUNet | ScaleAdapter
     if variant.method == "shipped":
         network = load_student(variant.weights)
@@ -92,7 +100,7 @@ def stage_of(plan: Plan, variant: Variant, sampling: Sampling) -> tuple[Stage, V
     inner = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(inner, VideoUNet)
     stage = student_stage(plan, network, variant.steps, sampling)
-    return replace(stage, step=ALIKE.get(variant.method, DDIM())), inner
+    return replace(stage, step=ALIKE.get(variant.method, DDIM()), times=times), inner
 
 
 class Evaluations:
@@ -111,6 +119,7 @@ def settings(plan: Plan, variant: Variant, sampling: Sampling) -> str:
     how = replace(sampling, steps=variant.steps)
     return (
         f"rung {plan.name} {file_hash(variant.weights)[:12]} {variant.method} {how} {grid_of(plan)} {plan.snr} "
+        f"{RECIPES[plan.name].last} "
         f"{plan.noise} {plan.detail} {torch.get_num_threads()}"
     )
 

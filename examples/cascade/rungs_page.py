@@ -22,12 +22,17 @@ change are measured anew.
 
 *Teacher* is the undistilled stage in {full}, guided where the stage is. *Student* is a rung of `distill.py`: guidance
 distilled into a network that is told the scale, then the steps halved, one evaluation a step. *Undistilled* is the
-teacher in as few steps. *To the teacher* is the root mean square difference from the teacher's video of the same noise
-and condition, for values in [-1, 1]. *To held-out clips* is the energy distance between patches of 2 frames by 4 by 4
-pixels, as they are and without their means, of samples and of held-out clips: lower is better. *Fit* is, for the
-base, the share of what the caption names that the judge reads, and for the others PSNR in dB against the true clip,
-which favours the blurred mean of all that could be there. A figure after ± is the standard deviation over {seeds}
-seeds, each a noise and a held-out clip of its own. The upper stages are measured on a part of their grid."""
+teacher in as few steps. All of these take DDIM's steps, the base on the uniform grid, and the upper stages on one
+whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which they go straight to the end: *uniform grid* shows
+what the evaluations beyond it would add. *As in the demo* is how `sampling.py` has the teacher. *To the teacher* is
+the root mean square difference from the teacher's video of the same noise and condition, for values in [-1, 1]. *To
+held-out clips* is the energy distance between patches of 2 frames by 4 by 4 pixels, as they are and without their
+means, of samples and of held-out clips: lower is better. *Fit* is, for the base, the share of what the caption names
+that the judge reads, and for the others PSNR in dB against the true clip, which favours the blurred mean of all that
+could be there. A figure after ± is the standard deviation over {seeds} seeds, each a noise and a held-out clip of its
+own. The upper stages are measured on a part of their grid."""
+NOTES = "<!-- notes -->", "<!-- end of notes -->"
+"""What stands between these on the page was written by hand, and is kept."""
 
 
 def entries(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -90,7 +95,9 @@ def write_page(
         else "the paper's number of steps, 256 for the base and 128 beyond"
     )
     today, threads = time.strftime("%Y-%m-%d"), torch.get_num_threads()
+    page = docs / "distillation.md"
     parts = [TEXT.format(date=today, torch=torch.__version__, threads=threads, full=full, seeds=seeds)]
+    parts += [notes(page.read_text() if page.exists() else ""), in_all(stages)]
     if picture(docs / "distillation.png", stages):
         parts.append("![Distances against steps](distillation.png)")
     for name in names:
@@ -101,7 +108,35 @@ def write_page(
         cells = ["| " + " | ".join(row) + " |" for row in lines(stages[name])]
         rule = "|---|" + "--:|" * (len(HEAD) - 1)
         parts += ["\n".join(["| " + " | ".join(HEAD) + " |", rule, *cells]), verdict(stages[name])]
-    (docs / "distillation.md").write_text("\n\n".join(part for part in parts if part) + "\n")
+    page.write_text("\n\n".join(part for part in parts if part) + "\n")
+
+
+def notes(page: str) -> str:
+    """The part of an earlier page that was written by hand."""
+    begin, end = NOTES
+    _, found, rest = page.partition(begin)
+    return f"{begin}{rest.partition(end)[0]}{end}" if found else ""
+
+
+def in_all(stages: dict[str, list[Row]]) -> str:
+    """The stages together: evaluations of a video, and the seconds of what was measured."""
+    pairs = [(stage[0], eight_of(stage)) for stage in stages.values()]
+    known = [(full, student) for full, student in pairs if student is not None]
+    if not known:
+        return ""
+    full, few = ([round(row["evaluations"]) for row in side] for side in zip(*known, strict=True))
+    seconds = [sum(row["seconds"] for row in side) for side in zip(*known, strict=True)]
+    return (
+        f"In all, the {len(known)} stages measured take {sum(full)} evaluations with their teachers and {sum(few)} "
+        f"with the students of eight steps, {sum(full) / sum(few):.1f} times fewer (by stage "
+        f"{', '.join(f'{a / b:.0f}' for a, b in zip(full, few, strict=True))}), and on what was measured of them "
+        f"{seconds[0]:.0f} and {seconds[1]:.1f} seconds, {seconds[0] / seconds[1]:.1f} times less."
+    )
+
+
+def eight_of(stage: Sequence[Row]) -> Row | None:
+    """The student of eight steps."""
+    return next((row for row in stage if (row["name"], row["steps"]) == ("student", 8)), None)
 
 
 def verdict(stage: Sequence[Row]) -> str:
@@ -115,11 +150,17 @@ def verdict(stage: Sequence[Row]) -> str:
     inside = [row["steps"] for row in rungs if row["quality"] <= limit]
     few = f"{min(inside)} steps are" if inside else "No rung is"
     tail = f"; outside are {', '.join(outside)}" if outside else ""
-    eight = next((row for row in rungs if row["steps"] == 8), rungs[0])
+    eight = eight_of(stage) or rungs[0]
+    plain = [row for row in stage if (row["name"], row["steps"]) == ("undistilled", eight["steps"])]
+    nearer = [
+        f" They are {eight['distance']:.3f} from the teacher's own video, the undistilled network in as many steps "
+        f"{row['distance']:.3f} in {row['evaluations']:.0f} evaluations."
+        for row in plain
+    ]
     less, faster = full["evaluations"] / eight["evaluations"], full["seconds"] / eight["seconds"]
     return (
         f"{few} within two standard deviations of the teacher{tail}. {eight['steps']} steps take {less:.0f} times "
-        f"fewer evaluations and {faster:.0f} times less time than the teacher."
+        f"fewer evaluations and {faster:.0f} times less time than the teacher.{''.join(nearer)}"
     )
 
 

@@ -1,7 +1,8 @@
 """README's picture: a fixed list of prompts, one seed, nothing picked: `python examples/cascade/showcase.py`.
 
 Samples the first four stages, to 32x192x320, for each prompt, and saves a row of frames a prompt. The last two
-prompts show combinations that heldout.json keeps out of training.
+prompts show combinations that heldout.json keeps out of training. With --beside the row is that of the teachers, three
+frames, and after them the same three from the students, by the same seed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import argparse
 from pathlib import Path
 
 import torch
+from distilled_stages import choose_weights, load_chosen
 from memory import keep_memory
 from sampling import load_stages
+from stages import PLANS
 from torch import Tensor
 
 from vdm_blocks import Cascade, Conditioning, MiniLMEncoder, contact_sheet
@@ -32,7 +35,7 @@ PROMPTS = (
 )
 """The last two are held out: no penguin ever spun in training, and no heart was green."""
 
-PICTURE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "showcase.png"
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 
 def main() -> None:
@@ -40,17 +43,26 @@ def main() -> None:
     args = arguments()
     keep_memory()
     torch.set_num_threads(args.threads)
-    cascade = Cascade(load_stages(args.stages))
+    cascades = [Cascade(load_stages(args.stages))]
+    if args.beside:
+        cascades.append(Cascade([load_chosen(p, choose_weights(p, "default")) for p in PLANS[: args.stages]]))
     encoded = MiniLMEncoder.load().encode(PROMPTS)
     rows: list[Tensor] = []
     for i, prompt in enumerate(PROMPTS):
         cond = Conditioning(text=encoded.states[i : i + 1], text_mask=encoded.mask[i : i + 1])
-        rows.append(cascade.sample(cond, seeds=[args.seed])[0])
+        made = [cascade.sample(cond, seeds=[args.seed])[0] for cascade in cascades]
+        rows.append(torch.cat([evenly(video, 6 // len(made)) for video in made], dim=1))
         print(f"{i + 1}/{len(PROMPTS)} {prompt}", flush=True)
-    path = Path(args.out)
+    path = Path(args.out) if args.out else PICTURES / ("distilled.png" if args.beside else "showcase.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(path, rows, PROMPTS, frames=6, cell_height=96)
+    title = ": teachers, then students" if args.beside else ""
+    contact_sheet(path, rows, [prompt + title for prompt in PROMPTS], frames=6, cell_height=96)
     print(path)
+
+
+def evenly(video: Tensor, count: int) -> Tensor:
+    """`count` frames of a video (3, T, H, W), from the first to the last."""
+    return video[:, torch.linspace(0, video.shape[1] - 1, count).round().long()]
 
 
 def arguments() -> argparse.Namespace:
@@ -60,7 +72,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=int, default=4)
-    parser.add_argument("--out", default=str(PICTURE))
+    parser.add_argument("--beside", action="store_true", help="teachers left, their students right")
+    parser.add_argument("--out", default="", help="the picture; in docs/pictures by default")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args()
 

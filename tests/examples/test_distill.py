@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import distill
@@ -13,16 +14,26 @@ import pytest
 import rungs
 import torch
 from distill_parts import Teller
-from distilled_stages import Chosen, choose_weights, find_student, is_guided
+from distilled_stages import (
+    RECIPES,
+    Chosen,
+    choose_weights,
+    find_student,
+    is_guided,
+    jumps_of,
+    short_hash,
+    times_of,
+)
 from evaluate_stages import VIEWS
 from ledger import Ledger
-from rungs_page import tables, write_page
+from rungs_page import NOTES, in_all, tables, verdict, write_page
 from sampling import SAMPLING
-from stages import PLANS, Plan
+from stages import BASE, PLANS, Plan
 from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_unet
 from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, VideoUNet
+from vdm_blocks.sampling import uniform_times
 
 LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
 
@@ -87,7 +98,8 @@ class Killed(Exception):  # noqa: N818
 def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measured_once(
     tmp_path: Path, plan: Plan, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distill, "STEPS", 2)  # the rung that is shipped; the one below shows where it breaks
+    # The rung that is shipped; the one below shows where it breaks.
+    monkeypatch.setitem(RECIPES, plan.name, replace(RECIPES[plan.name], shipped=2))
     whole = distilled(plan, arguments(weights, tmp_path / "whole"))
     tell = Teller.__call__
     kills = [("guidance", 1), ("rungs", 3)] if is_guided(plan) else [("rungs", 3)]
@@ -139,6 +151,31 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
     page = (tmp_path / "distillation.md").read_text()
     assert page.count("Not measured yet.") == len(PLANS) - 1
     assert "| student | 2 |" in page
+    (tmp_path / "distillation.md").write_text(
+        f"# Old\n\n{NOTES[0]}\nBy hand.\n{NOTES[1]}\n\nThe old tables.\n"
+    )
+    write_page(tmp_path, rows, [p.name for p in PLANS], seeds=2, full_steps=4)
+    assert (tmp_path / "distillation.md").read_text() == page.replace(
+        "\n\n## 1-base", f"\n\n{NOTES[0]}\nBy hand.\n{NOTES[1]}\n\n## 1-base"
+    )
+
+
+def test_the_page_adds_up_what_eight_steps_save() -> None:
+    def row(name: str, steps: int, evaluations: float, seconds: float) -> dict[str, float | str]:
+        more = {"distance": 0.1, "quality": 1.0, "quality spread": 0.1}
+        return {"name": name, "steps": steps, "evaluations": evaluations, "seconds": seconds, **more}
+
+    stages = {
+        "1-base": [row("teacher", 256, 512, 50.0), row("student", 8, 8, 1.0)],
+        "4-ssr": [row("teacher", 128, 128, 70.0), row("undistilled", 8, 8, 3.0), row("student", 8, 8, 2.0)],
+        "7-ssr": [row("teacher", 128, 128, 9.0)],
+    }
+    said = in_all(stages)
+    assert "640 evaluations" in said
+    assert "40.0 times fewer (by stage 64, 16)" in said
+    assert "120 and 3.0 seconds, 40.0 times less" in said
+    assert "0.100 in 8 evaluations" in verdict(stages["4-ssr"])
+    assert in_all({"7-ssr": stages["7-ssr"]}) == ""
 
 
 @pytest.mark.parametrize("method", ["multistep", "consistency", "matching"])
@@ -150,15 +187,35 @@ def test_other_methods_leave_their_student_beside_the_rungs(tmp_path: Path, meth
     assert list((tmp_path / "out").glob(f"2-tsr-*/{method}-0001.safetensors"))
 
 
-def test_which_weights_the_demo_would_take(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["1-base", "3-ssr", "7-ssr"])
+def test_a_stages_grid_halves_all_the_way_down_and_ends_from_its_last_time(name: str) -> None:
+    plan = next(plan for plan in PLANS if plan.name == name)
+    last = RECIPES[name].last
+    for steps in (16, 8, 4, 2, 1):
+        times, jumps = times_of(plan, steps), jumps_of(plan, steps)
+        assert (float(times[0]), float(times[-1])) == (1.0, 0.0)
+        between = last + (1 - last) / steps
+        assert float(times[-2]) == pytest.approx(between, abs=1e-12)
+        assert all(jumps.makes(float(t), float(s)) for t, s in pairwise(times))
+        assert all(t > mid > s for t, mid, s in jumps)
+        assert jumps.by_way_of(jumps_of(plan, 2 * steps)) == jumps
+    assert (times_of(BASE, 8) == uniform_times(8)).all()
+
+
+def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny("6-tsr")
     teacher, student = tmp_path / "6-tsr.safetensors", tmp_path / "students" / "6-tsr.safetensors"
     save_unet(teacher, VideoUNet(plan.unet))
     own = Chosen(weights=teacher, steps=SAMPLING["6-tsr"].steps, student=False)
-    assert choose_weights(plan, "default", tmp_path) == own
+    assert choose_weights(plan, "default", tmp_path) == replace(own, why="it has no student yet")
     student.parent.mkdir()
-    save_unet(student, VideoUNet(plan.unet))
+    save_unet(student, VideoUNet(plan.unet), notes={"teacher": "another"})
+    stale = "its student is that of other weights"
+    assert choose_weights(plan, "default", tmp_path) == replace(own, why=stale)
+    save_unet(student, VideoUNet(plan.unet), notes={"teacher": short_hash(teacher)})
     assert choose_weights(plan, "default", tmp_path) == Chosen(weights=student, steps=8, student=True)
+    monkeypatch.setitem(RECIPES, "6-tsr", replace(RECIPES["6-tsr"], shipped=4))
+    assert choose_weights(plan, "default", tmp_path) == Chosen(weights=student, steps=4, student=True)
     assert choose_weights(plan, "full", tmp_path) == own
     assert choose_weights(plan, "4", tmp_path) == Chosen(weights=student, steps=4, student=True)
     assert choose_weights(plan, "32", tmp_path) == Chosen(weights=teacher, steps=32, student=False)

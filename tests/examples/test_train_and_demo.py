@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from distilled_stages import RECIPES, short_hash, told_scales
 from safetensors.torch import load_file
+from stages import BASE
 
 from vdm_blocks.checkpoint import save_unet
+from vdm_blocks.distillation import save_student
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.video.read import read_video
 
@@ -99,6 +102,30 @@ def test_the_demo_writes_its_films_and_goes_on_to_the_same_bytes(tmp_path: Path,
     other = run_demo(weights, tmp_path / "whole", "--stages", "1", prompt="a dog")
     assert other.returncode == 2
     assert "holds another run ('a cat')" in other.stderr
+
+
+def test_the_demo_takes_a_student_of_its_teacher_and_no_other(tmp_path: Path, weights: Path) -> None:
+    folder, students = tmp_path / "weights", tmp_path / "weights" / "students"
+    students.mkdir(parents=True)
+    (folder / "1-base.safetensors").write_bytes((weights / "1-base.safetensors").read_bytes())
+
+    def steps(out: str, *args: str) -> tuple[int, str]:
+        asked = ["--weights", str(folder), "--out", str(tmp_path / out), "--prompt", "a cat", "--stages", "1"]
+        result = run("demo.py", *asked, *args)
+        assert result.returncode == 0, result.stderr
+        made = json.loads((tmp_path / out / "run.json").read_text())
+        return made["stages"]["1-base"]["steps"], result.stderr
+
+    student = told_scales(BASE, VideoUNet(BASE.unet))
+    save_student(students / "1-base.safetensors", student, notes={"teacher": "another's"})
+    _, said = steps("stale", "--steps", "3")
+    assert "its student is that of other weights; its teacher takes 3 steps instead" in said
+    own = {"teacher": short_hash(folder / "1-base.safetensors")}
+    save_student(students / "1-base.safetensors", student, notes=own)
+    taken, said = steps("student")
+    assert taken == RECIPES["1-base"].shipped == 8
+    assert "teacher" not in said
+    assert steps("swinging", "--steps", "4", "--guidance", "oscillate")[0] == 4
 
 
 @pytest.mark.parametrize(
