@@ -41,6 +41,7 @@ from vdm_blocks.metrics.fingerprint import Fingerprint
 from vdm_blocks.metrics.flow import estimate_flow
 from vdm_blocks.metrics.frame_input import FrameInput
 from vdm_blocks.metrics.objects import Sightings, TrackError, color_mask, pieces, sight, track_error
+from vdm_blocks.metrics.openclip import OpenCLIPEncoder
 from vdm_blocks.metrics.permanence import Permanence, permanence
 from vdm_blocks.metrics.pth import read_pth
 from vdm_blocks.metrics.quality import psnr, ssim
@@ -62,6 +63,7 @@ __all__ = [
     "GaussianStats",
     "I3DFeatures",
     "InceptionFeatures",
+    "OpenCLIPEncoder",
     "Permanence",
     "Sightings",
     "TextFrameEncoder",
