@@ -8,14 +8,13 @@ judge/judge.safetensors, judge/log.csv and its accuracy on scenes that it was no
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
-import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from course import Course, common_arguments
 from judge import ATTRIBUTES, Judge, JudgeSpec, truth, vocabulary
 from memory import keep_memory
 from muon import Muon
@@ -39,7 +38,6 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(args.threads)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     pack = SpritePack.load(HERE / "sprites")
     judge = Judge(JudgeSpec(answers=vocabulary(pack.concepts)))
@@ -48,29 +46,9 @@ def main() -> None:
         EMA(judge, WarmedDecay(decay=0.995)),
         Muon(judge.parameters(), lr=args.rate),
     )
-    file = out / "state.safetensors"
     # The length is no part of what the run is: a longer one goes on from a shorter.
     run = {"seed": str(args.seed), "rate": str(args.rate), "batch": str(args.batch)}
-    if file.exists():
-        state.load(file, run=run)
-        print(f"going on from step {state.step}", flush=True)
-    rows = read_log(out / "log.csv", state.step)
-    began = saved = shown = time.monotonic()
-    start = state.step
-    while state.step < args.steps:
-        row = step(state, pack, args)
-        rows.append(row)
-        now = time.monotonic()
-        if not args.quiet and (now - shown > args.every or state.step == args.steps):
-            shown, each = now, (now - began) / (state.step - start)
-            recent = [sum(r[i] for r in rows[-50:]) / len(rows[-50:]) for i in range(1, len(row))]
-            words = "  ".join(f"{n} {x:.3f}" for n, x in zip(ATTRIBUTES, recent, strict=True))
-            left = each * (args.steps - state.step) / 60
-            print(f"{state.step}/{args.steps}  {words}  {each:.2f} s/step  {left:.1f} min left", flush=True)
-        if now - saved > args.save_every or state.step == args.steps:
-            saved = now
-            state.save(file, run=run)
-            write_log(out / "log.csv", rows)
+    Course(state, tuple(ATTRIBUTES), out, run).go(lambda: step(state, pack, args), args)
     with state.ema.applied(judge):
         scores = accuracy(judge.eval(), pack, args.tests, only_held_out=False)
         held = accuracy(judge, pack, args.tests, only_held_out=True)
@@ -157,25 +135,6 @@ def accuracy(judge: Judge, pack: SpritePack, count: int, *, only_held_out: bool)
     return {name: round(n / count, 4) for name, n in right.items()}
 
 
-def read_log(path: Path, upto: int) -> list[tuple[float, ...]]:
-    """The rows before step `upto`."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = [tuple(map(float, row)) for row in list(csv.reader(file))[1:]]
-    return [row for row in rows if row[0] < upto]
-
-
-def write_log(path: Path, rows: list[tuple[float, ...]]) -> None:
-    """Writes the file anew, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", *ATTRIBUTES])
-        writer.writerows([int(row[0]), *(f"{x:.4f}" for x in row[1:])] for row in rows)
-    partial.replace(path)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=77)
@@ -183,12 +142,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16, help="clips and packs in a step, half of each")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--tests", type=int, default=1000, help="unseen scenes for the final accuracy")
-    parser.add_argument("--out", default=str(HERE / "judge"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
-    parser.add_argument("--every", type=float, default=20, help="seconds between lines of progress")
-    parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    common_arguments(parser, HERE / "judge")
     return parser.parse_args()
 
 

@@ -10,10 +10,8 @@ trained on.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
-import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from altered import altered
+from course import Course, common_arguments
 from material import Captions
 from retrieval import retrieval_shares
 from torch import Tensor
@@ -93,7 +92,6 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     pack, captions = SpritePack.load(HERE / "sprites"), Captions(MiniLMEncoder.load())
     model = VideoText(VideoTextSpec())
@@ -105,31 +103,13 @@ def main() -> None:
         EMA(model, WarmedDecay(decay=0.98)),
         torch.optim.AdamW(learnt, lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02),
     )
-    file = out / "state.safetensors"
     run = {"seed": str(args.seed), "rate": str(args.rate), "from scratch": str(args.from_scratch)}
-    if file.exists():
-        state.load(file, run=run)
-        print(f"going on from step {state.step}", flush=True)
+    course = Course(state, NAMES, out, run)
     data = Material(pack, captions, args.seed)
     bank: Bank = deque(maxlen=args.bank)
     for number in range(max(0, state.step - args.bank), state.step):
         bank.append(dict(data(number).said))
-    rows = read_log(out / "log.csv", state.step)
-    began = saved = shown = time.monotonic()
-    start = state.step
-    while state.step < args.steps:
-        rows.append(step(state, data, bank, args))
-        now = time.monotonic()
-        if not args.quiet and (now - shown > args.every or state.step == args.steps):
-            shown, each = now, (now - began) / (state.step - start)
-            recent = [sum(r[i] for r in rows[-50:]) / len(rows[-50:]) for i in range(1, len(NAMES) + 1)]
-            said = "  ".join(f"{n} {x:.3f}" for n, x in zip(NAMES, recent, strict=True))
-            left = each * (args.steps - state.step) / 60
-            print(f"{state.step}/{args.steps}  {said}  {each:.2f} s/step  {left:.1f} min left", flush=True)
-        if now - saved > args.save_every or state.step == args.steps:
-            saved = now
-            state.save(file, run=run)
-            write_log(out / "log.csv", rows)
+    course.go(lambda: step(state, data, bank, args), args)
     with state.ema.applied(model):
         found = retrieval_shares(model.eval(), pack, captions.encoder, args.tests, quiet=args.quiet)
         notes = {
@@ -218,25 +198,6 @@ def captions_of(samples: list[Sample], pack: SpritePack, seed: int, number: int)
     return right + wrong
 
 
-def read_log(path: Path, upto: int) -> list[tuple[float, ...]]:
-    """The rows before step `upto`."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = [tuple(map(float, row)) for row in list(csv.reader(file))[1:]]
-    return [row for row in rows if row[0] < upto]
-
-
-def write_log(path: Path, rows: list[tuple[float, ...]]) -> None:
-    """Writes the file anew, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", *NAMES])
-        writer.writerows([int(row[0]), *(f"{x:.4f}" for x in row[1:])] for row in rows)
-    partial.replace(path)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=2210)
@@ -245,12 +206,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bank", type=int, default=12, help="steps whose captions are kept to choose from")
     parser.add_argument("--from-scratch", action="store_true", help="do not begin with the judge's weights")
     parser.add_argument("--tests", type=int, default=512, help="unseen scenes for the final accuracy")
-    parser.add_argument("--out", default=str(HERE / "videotext"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
-    parser.add_argument("--every", type=float, default=20, help="seconds between lines of progress")
-    parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    common_arguments(parser, HERE / "videotext")
     return parser.parse_args()
 
 
