@@ -55,3 +55,11 @@ def test_relative_bias_depends_on_distance_alone_and_stops_at_its_reach() -> Non
     for i in range(7):
         for j in range(7):
             assert torch.equal(bias[:, i, j], layer.table[:, max(-3, min(3, j - i)) + 3])
+
+
+def test_relative_bias_starts_with_heads_that_look_everywhere_ahead_back_and_about() -> None:
+    weights = RelativeBias(5, reach=4)(9).softmax(dim=-1)
+    assert torch.allclose(weights[0], torch.full((9, 9), 1 / 9))
+    assert [int(weights[head, 4].argmax()) for head in (1, 2, 3)] == [5, 3, 4]
+    assert torch.equal(weights[1, 4], weights[2, 4].flip(0))  # one looks ahead as the other looks back
+    assert torch.equal(weights[4], weights[0])  # in turn
