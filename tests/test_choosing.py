@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import vdm_blocks
 from vdm_blocks import conditioning, denoisers, diffusion, sampling, training
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "choosing.md").read_text(encoding="utf-8")
@@ -37,3 +39,12 @@ def test_the_exceptions_exist() -> None:
 
 def test_what_is_an_exception_is_not_also_on_the_page() -> None:
     assert [name for name in sorted(NOT_CHOSEN) if re.search(rf"^\| `{name}\b", TEXT, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), sorted(set(re.findall(r"`([A-Za-z_]\w*)\(([^`.]*(?:\d\.\d[^`.]*)*)\)`", TEXT)))
+)
+def test_what_the_page_calls_can_be_called_so(name: str, given: str) -> None:
+    arguments = re.findall(r"[^,]+", given)
+    named = dict(a.strip().split("=") for a in arguments if "=" in a)
+    inspect.signature(getattr(vdm_blocks, name)).bind(*(a for a in arguments if "=" not in a), **named)

@@ -159,6 +159,8 @@ def test_the_least_and_the_plot() -> None:
     assert line.get_xdata().tolist() == [1.0, 4.0, 9.0]
     assert line.get_ydata().tolist() == list(sweep.measures["far from 0.4"])
     assert [axes.get_title() for axes in below.axes] == ["1", "4", "9"]
+    assert [label.get_text() for label in above.axes[0].get_xticklabels()] == ["1", "4", "9"]
+    assert len(above.axes[0].get_xticks(minor=True)) == 0
     shown = below.axes[2].images[0].get_array()
     assert shown.shape == (4, 4, 3)
     assert abs(float(shown.mean()) - 0.95) < 1e-6

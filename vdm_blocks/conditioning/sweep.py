@@ -63,6 +63,8 @@ class AugmentationSweep:
             for axes, name in zip(above.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
                 axes.semilogx(self.snrs, self.measures[name], marker="o")
                 axes.set(ylabel=name, xlabel="SNR of the augmentation")
+                axes.set_xticks(self.snrs, [f"{snr:.3g}" for snr in self.snrs])
+                axes.minorticks_off()
         pictures = below.subplots(1, levels, squeeze=False)[0]
         for axes, snr, video in zip(pictures, self.snrs, self.samples, strict=True):
             picture = ((video[shown, :, frame].float().cpu() + 1) / 2).clamp(0, 1).movedim(0, -1).numpy()

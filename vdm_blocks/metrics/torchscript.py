@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Self
 
 from vdm_blocks.metrics.extractor import byte_frames, digest_of
 
@@ -17,7 +18,27 @@ __all__ = ["I3DFeatures", "InceptionFeatures"]
 I3D_FRAMES = 10
 
 
-class InceptionFeatures:
+class _FromFile:
+    """A network in a TorchScript file, whose name holds the first digits of the file's sha256."""
+
+    network_name: ClassVar[str]
+
+    def __init__(self, network: Any, *, digest: str, device: torch.device | str = "cpu") -> None:
+        self.network = network
+        self.device = torch.device(device)
+        self.name = f"{self.network_name}/{digest[:12]}"
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Self:
+        """Reads the TorchScript file.
+
+        Raises:
+            ValueError: no such file, or one that is no TorchScript.
+        """
+        return cls(_load(Path(path), device), digest=digest_of(Path(path)), device=device)
+
+
+class InceptionFeatures(_FromFile):
     """The 2048 numbers before the last layer of Inception-v3, of every frame: what FID and KID are made with.
 
     The file is `inception-2015-12-05.pt`, the TorchScript translation of TensorFlow's graph (arXiv 1706.08500; used
@@ -25,21 +46,8 @@ class InceptionFeatures:
     (x - 128) / 128 itself, so frames go in as they are.
     """
 
+    network_name = "Inception-2015-12-05"
     width = 2048
-
-    def __init__(self, network: Any, *, digest: str, device: torch.device | str = "cpu") -> None:
-        self.network = network
-        self.device = torch.device(device)
-        self.name = f"Inception-2015-12-05/{digest[:12]}"
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> InceptionFeatures:
-        """Reads the TorchScript file.
-
-        Raises:
-            ValueError: no such file, or one that is no TorchScript.
-        """
-        return cls(_load(Path(path), device), digest=digest_of(Path(path)), device=device)
 
     @torch.no_grad()
     def __call__(self, video: Tensor) -> Tensor:
@@ -52,28 +60,15 @@ class InceptionFeatures:
         return _checked(self.network(frames.to(self.device), return_features=True), self.width)
 
 
-class I3DFeatures:
+class I3DFeatures(_FromFile):
     """The 400 logits of I3D trained on Kinetics-400, of whole videos: what FVD is made with (arXiv 1812.01717).
 
     The file is `i3d_torchscript.pt`, the translation of the TensorFlow Hub module (arXiv 2112.14683). As in the FVD
     code, each frame is resized to 224 x 224 (bilinear, not antialiased, the aspect not kept) and x / 127.5 - 1.
     """
 
+    network_name = "I3D-Kinetics-400"
     width = 400
-
-    def __init__(self, network: Any, *, digest: str, device: torch.device | str = "cpu") -> None:
-        self.network = network
-        self.device = torch.device(device)
-        self.name = f"I3D-Kinetics-400/{digest[:12]}"
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> I3DFeatures:
-        """Reads the TorchScript file.
-
-        Raises:
-            ValueError: no such file, or one that is no TorchScript.
-        """
-        return cls(_load(Path(path), device), digest=digest_of(Path(path)), device=device)
 
     @torch.no_grad()
     def __call__(self, video: Tensor) -> Tensor:
