@@ -11,7 +11,7 @@ from material import Captions, lower, raise_
 from sampling import SAMPLING, Constant, stage_for
 from stages import Plan
 
-from vdm_blocks import Batch, Conditioning, Grid, VideoUNet, contact_sheet
+from vdm_blocks import Batch, Conditioning, Grid, VideoTransformer, VideoUNet, contact_sheet
 
 PROMPTS = (
     "a penguin dances in front of a red umbrella",
@@ -22,7 +22,12 @@ PROMPTS = (
 
 
 def peek(
-    path: Path, plan: Plan, before: Plan | None, network: VideoUNet, captions: Captions, batch: Batch
+    path: Path,
+    plan: Plan,
+    before: Plan | None,
+    network: VideoUNet | VideoTransformer,
+    captions: Captions,
+    batch: Batch,
 ) -> None:
     """Saves a sheet: for the base, clips of four prompts; for the others, the low video, the sample and the truth."""
     sampling = replace(SAMPLING[plan.name], steps=12, tile=None, dtype=torch.float32)

@@ -10,7 +10,7 @@ from stages import PLANS, Plan
 from torch import Tensor, nn
 
 from vdm_blocks.cascade import Grid, Stage
-from vdm_blocks.checkpoint import load_unet, read_info
+from vdm_blocks.checkpoint import load_network, read_info
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.upsample import blend_frames, upsample_bicubic
 from vdm_blocks.denoisers import (
@@ -21,7 +21,7 @@ from vdm_blocks.denoisers import (
     StaticThreshold,
 )
 from vdm_blocks.denoisers.residual import ResidualNetwork
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import VideoTransformer, VideoUNet
 from vdm_blocks.models.tiled import TiledNetwork
 from vdm_blocks.sampling import DDIM, Ancestral, uniform_times
 from vdm_blocks.types import Conditioning, Denoiser
@@ -124,7 +124,7 @@ def find_weights(plan: Plan, folder: Path = WEIGHTS) -> Path:
     return path
 
 
-def denoiser_for(plan: Plan, network: VideoUNet, sampling: Sampling) -> Denoiser:
+def denoiser_for(plan: Plan, network: VideoUNet | VideoTransformer, sampling: Sampling) -> Denoiser:
     """A stage's denoiser: the network, tiled if it must be, in bfloat16, guided and thresholded."""
     run: nn.Module = Bfloat16(network)
     if network.spec.cond_channels:
@@ -132,7 +132,10 @@ def denoiser_for(plan: Plan, network: VideoUNet, sampling: Sampling) -> Denoiser
     if sampling.tile is not None:
         margin = network.receptive_field()
         if margin is None:
-            raise ValueError("a network with attention sees the whole video, so it cannot be run in tiles")
+            raise ValueError(
+                f"the network of {plan.name} sees the whole video and cannot be run in tiles; leave its tile at None, "
+                "or plan a U-Net without attention"
+            )
         run = TiledNetwork(run, tile=sampling.tile, margin=margin, divisor=network.spec.divisor)
     denoiser = ModelDenoiser(run)
     guidance = sampling.guidance
@@ -151,7 +154,7 @@ def denoiser_for(plan: Plan, network: VideoUNet, sampling: Sampling) -> Denoiser
     return DynamicThreshold(ClassifierFreeGuidance(denoiser, scale=scale))
 
 
-def stage_for(plan: Plan, network: VideoUNet, sampling: Sampling | None = None) -> Stage:
+def stage_for(plan: Plan, network: VideoUNet | VideoTransformer, sampling: Sampling | None = None) -> Stage:
     """A stage of the cascade around its network."""
     sampling = SAMPLING[plan.name] if sampling is None else sampling
     return Stage(
@@ -170,7 +173,7 @@ def stage_for(plan: Plan, network: VideoUNet, sampling: Sampling | None = None) 
 
 def load_stage(plan: Plan, folder: Path = WEIGHTS) -> Stage:
     """A stage with its shipped weights."""
-    return stage_for(plan, load_unet(find_weights(plan, folder)))
+    return stage_for(plan, load_network(find_weights(plan, folder)))
 
 
 def load_stages(count: int = len(PLANS), folder: Path = WEIGHTS) -> list[Stage]:

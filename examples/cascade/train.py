@@ -23,14 +23,14 @@ from peek import peek
 from stages import PLANS, Phase, Plan, Training
 from torch import Tensor
 
-from vdm_blocks.checkpoint import file_hash, load_unet, save_unet
+from vdm_blocks.checkpoint import file_hash, load_network, save_network
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.data.sample import Batch
 from vdm_blocks.denoisers import ModelDenoiser
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.diffusion.noise import KeyedNoise
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import TransformerSpec, UNetSpec, VideoTransformer, VideoUNet, build_network
 from vdm_blocks.training import EMA, DiffusionLoss, WarmedDecay
 from vdm_blocks.training.state import TrainingState
 
@@ -65,7 +65,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(args.device)
         self.network = first_network(plan, args).to(self.device)
-        self.network.checkpoint_levels(*(range(len(plan.unet.levels)) if args.checkpointing else ()))
+        if args.checkpointing:
+            recompute(self.network)
         self.residual = None if before is None else ResidualNetwork(self.network, detail_std=plan.detail)
         self.denoiser = ModelDenoiser(self.network if self.residual is None else self.residual)
         self.factors = plan.grid.over(before.grid) if before is not None else (1, 1)
@@ -78,6 +79,8 @@ class Run:
             self.identity["data"] = str(args.data)
         if args.start_from is not None:
             self.identity["start"] = file_hash(args.start_from)
+        if args.renew is not None:
+            self.identity["renew"] = args.renew
         self.file = self.folder / "state.safetensors"
         if self.file.exists():
             self.state.load(self.file, run=self.identity)
@@ -195,26 +198,42 @@ class Run:
                 "steps": str(self.state.step),
                 "text": "all-MiniLM-L6-v2",
             }
-            save_unet(path, self.network, notes=notes)
+            save_network(path, self.network, notes=notes)
         print(f"{self.plan.name}: wrote {path} ({file_hash(path)[:12]})", flush=True)
 
 
-def first_network(plan: Plan, args: argparse.Namespace) -> VideoUNet:
+def first_network(plan: Plan, args: argparse.Namespace) -> VideoUNet | VideoTransformer:
     """The network that a run begins with: random by the seed, but for what `--start-from` holds."""
-    if args.start_from is None:
-        torch.manual_seed(args.seed)
-        return VideoUNet(plan.unet)
     torch.manual_seed(args.seed)
-    network, trained = VideoUNet(plan.unet), load_unet(args.start_from)
-    own, given = network.state_dict(), trained.state_dict()
-    numbered = plan.unet.frame_positions or trained.spec.frame_positions
-    if replace(trained.spec, frame_positions=numbered) != plan.unet:
+    network = build_network(plan.unet)
+    if args.start_from is None:
+        return network
+    trained = load_network(args.start_from)
+    if not begins(trained.spec, plan.unet):
         raise ValueError(f"{args.start_from} holds another network than stages.py plans for {plan.name}")
+    own, given = network.state_dict(), trained.state_dict()
+    if args.renew is not None:
+        given = {name: value for name, value in given.items() if args.renew not in name}
     network.load_state_dict(own | given)
     new = [name for name in own if name not in given]
     if new:
-        print(f"{plan.name}: {args.start_from} lacks {', '.join(new)}; they begin anew", flush=True)
+        print(f"{plan.name}: {len(new)} parameters begin anew: {', '.join(new)}", flush=True)
     return network
+
+
+def begins(trained: UNetSpec | TransformerSpec, planned: UNetSpec | TransformerSpec) -> bool:
+    """Whether weights of one plan can begin a network of the other, which may number its frames anew."""
+    if isinstance(trained, UNetSpec) and isinstance(planned, UNetSpec):
+        trained = replace(trained, frame_positions=trained.frame_positions or planned.frame_positions)
+    return trained == planned
+
+
+def recompute(network: VideoUNet | VideoTransformer) -> None:
+    """Has all activations recomputed in the backward pass."""
+    if isinstance(network, VideoUNet):
+        network.checkpoint_levels(*range(len(network.levels)))
+    else:
+        network.checkpoint_blocks(*range(len(network.blocks)))
 
 
 class Log:
@@ -282,6 +301,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--start-from", help="begin with these weights, such as the shipped ones, not with random ones"
     )
+    parser.add_argument("--renew", help="with --start-from: parameters with this in their names begin anew")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default=str(HERE / "runs"), help="folder of checkpoints, logs and sheets")
     parser.add_argument("--weights", default=str(HERE / "weights"), help="folder of the finished weights")
