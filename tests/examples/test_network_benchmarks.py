@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import blocks, networks, peers, timing
+from benchmarks import blocks, bounded, networks, peers, recompute, timing
 
 
 def foreign() -> peers.Peer:
@@ -105,3 +105,30 @@ def test_a_grid_needs_three_numbers() -> None:
     assert networks.grid_of("16x24x40") == (16, 24, 40)
     with pytest.raises(ValueError, match="such as 16x24x40; got '24x40'"):
         networks.grid_of("24x40")
+
+
+@pytest.mark.parametrize("norm", bounded.NORMS)
+def test_a_row_of_bounded_memory_compares_tiles_with_the_whole(norm: str) -> None:
+    row = bounded.row(norm, 5, 64, 96)
+    assert row["frames"] == 5
+    assert float(row["apart"]) < 1e-4
+    text = bounded.section([row], [5], 64, 96)
+    assert f"| a {norm} | {row['tile']} | 5 |" in text
+
+
+def test_what_is_recomputed_is_not_held() -> None:
+    torch.manual_seed(0)
+    rows = recompute.measure("tiny", (4, 16, 16), 1)
+    assert [row[1] for row in rows] == list(recompute.WAYS)
+    assert all(row[1] in recompute.section(rows, 1) for row in rows)
+    network, video = networks.unet("tiny"), torch.randn(1, 3, 4, 16, 16)
+
+    def train() -> None:
+        networks.call(network, video).square().mean().backward()
+
+    train()
+    peaks = []
+    for way in recompute.WAYS.values():
+        way(network)
+        peaks.append(timing.peak_bytes(train))
+    assert peaks[2] < peaks[1] < 0.8 * peaks[0]

@@ -132,7 +132,8 @@ class Added(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor, *told: Tensor) -> Tensor:
-        return x + self.layer(*told)[:, :, None, None, None]
+        out: Tensor = x + self.layer(*told)[:, :, None, None, None]
+        return out
 
 
 class Numbered(nn.Module):
@@ -215,9 +216,9 @@ class Need:
 
 
 EMBEDDINGS: dict[str, Callable[[], nn.Module]] = {
-    "inverse cosine": lambda: LogSNREmbedding(CHANNELS),
-    "sinusoids": lambda: ScalarEmbedding(CHANNELS, scale=10.0),
-    "Fourier waves": lambda: FourierLogSNREmbedding(CHANNELS),
+    "inverse cosine": lambda: Added(LogSNREmbedding(CHANNELS)),
+    "sinusoids": lambda: Added(ScalarEmbedding(CHANNELS, scale=10.0)),
+    "Fourier waves": lambda: Added(FourierLogSNREmbedding(CHANNELS)),
 }
 
 NEEDS = {
@@ -241,7 +242,7 @@ NEEDS = {
                            without=lambda: Added(MeanPool(KINDS + 4, CHANNELS)), still_told=True, steps=300,
                            chance=0.5625),  # the kind that comes most often
     "numbers of frames": Need(make=Numbered, task=number_of_the_frame),
-    **{f"log-SNR, {name}": Need(make=lambda layer=layer: Added(layer()), task=band_of_the_level, told=True,
+    **{f"log-SNR, {name}": Need(make=layer, task=band_of_the_level, told=True,
                                 without=lambda: Added(Line()), still_told=True, steps=300,
                                 chance=7 / 16)  # four lines name four stretches, of seven bands at best rightly
        for name, layer in EMBEDDINGS.items()},

@@ -13,6 +13,7 @@ from vdm_blocks.nn.axes import from_last, to_last
 from vdm_blocks.nn.heads import Attention, seen_frames, split_heads
 from vdm_blocks.nn.joint_attention import alone_or_together
 from vdm_blocks.nn.pointwise import Pointwise
+from vdm_blocks.nn.recompute import Recomputing
 from vdm_blocks.nn.rotary import Rotary, grid_positions
 
 __all__ = ["Block", "Modulated"]
@@ -77,7 +78,7 @@ class JointTokens(TokenAttention):
         )
 
 
-class Perceptron(nn.Module):
+class Perceptron(Recomputing):
     """W2 gelu(W1 x) at each token."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -87,7 +88,10 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Tensor, images: Tensor | None) -> Tensor:  # noqa: ARG002
         """`x` (..., D) -> the same."""
-        out: Tensor = self.outer(F.gelu(self.inner(x), approximate="tanh"))
+        return self.part(self._outer, self.inner(x))
+
+    def _outer(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.outer(F.gelu(hidden, approximate="tanh"))
         return out
 
 

@@ -19,6 +19,7 @@ from vdm_blocks.nn.norm import ChannelNorm, RMSNorm
 from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.nn.pooling import AttentionPool, MeanPool
 from vdm_blocks.nn.position import RelativeBias
+from vdm_blocks.nn.recompute import recompute_activations
 from vdm_blocks.nn.resample import SpatialDownsample, SpatialUpsample, fold_space, unfold_space
 from vdm_blocks.nn.rotary import Rotary, grid_positions
 from vdm_blocks.nn.streaming import AttentionCache, Streamed, stream_attention, stream_conv
@@ -71,6 +72,7 @@ __all__ = [
     "magnitude_cat",
     "magnitude_silu",
     "magnitude_sum",
+    "recompute_activations",
     "sinusoid",
     "stream_attention",
     "stream_conv",

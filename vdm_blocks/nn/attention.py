@@ -38,12 +38,16 @@ class SpatialAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Attends within each frame of `x`."""
         check_video(x, self.channels)
-        last = to_last(self.norm(x))
-        b, t, h, w, c = last.shape
-        q, k, v = self.qkv(last.reshape(b * t, h * w, c)).chunk(3, dim=-1)
+        b, c, t, h, w = x.shape
+        q, k, v = self.part(self._qkv, x).chunk(3, dim=-1)
         q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
         y = self.attend(q, k, v).transpose(1, 2).reshape(b, t, h, w, c)
         return x + from_last(self.out(y))
+
+    def _qkv(self, x: Tensor) -> Tensor:
+        last = to_last(self.norm(x))
+        out: Tensor = self.qkv(last.reshape(-1, x.shape[3] * x.shape[4], self.channels))
+        return out
 
 
 class TemporalAttention(Attention):
@@ -94,9 +98,8 @@ class TemporalAttention(Attention):
     def forward(self, x: Tensor, images: Tensor | None = None) -> Tensor:
         """Attends across the frames of `x`; `images` is bool, (B,) or (B, T)."""
         check_video(x, self.channels)
-        last = to_last(self.norm(x))
-        b, t, h, w, c = last.shape
-        qkv = self.qkv(last)
+        b, c, t, h, w = x.shape
+        qkv = self.part(self._qkv, x)
         if t == 1:  # one frame attends to itself alone: the softmax is 1
             return x + from_last(self.out(qkv[..., 2 * c :]))
         q, k, v = qkv.permute(0, 2, 3, 1, 4).reshape(b, h * w, t, 3 * c).chunk(3, dim=-1)
@@ -110,6 +113,10 @@ class TemporalAttention(Attention):
         y = self.attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias=bias)
         y = y.unflatten(0, (b, h * w)).permute(0, 3, 1, 2, 4).reshape(b, t, h, w, c)
         return x + from_last(self.out(y))
+
+    def _qkv(self, x: Tensor) -> Tensor:
+        out: Tensor = self.qkv(to_last(self.norm(x)))
+        return out
 
     def logit_bias(self, images: Tensor | None, frames: int, device: torch.device) -> Tensor | None:
         """What `attend` is given as bias for `frames` frames: (1 or B, 1 or heads, T, T), or None."""
@@ -156,9 +163,8 @@ class TextAttention(Attention):
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Reads `text` into `x`."""
         check_video(x, self.channels)
-        last = to_last(self.norm(x))
-        b, t, h, w, c = last.shape
-        q = self.q(last)
+        b, c, t, h, w = x.shape
+        q = self.part(self._q, x)
         k, v = self.kv(text).chunk(2, dim=-1)
         if text.ndim == 4:
             q, k, v, mask = q.reshape(b * t, h * w, c), k.flatten(0, 1), v.flatten(0, 1), mask.flatten(0, 1)
@@ -167,3 +173,7 @@ class TextAttention(Attention):
         q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
         y = self.attend(q, k, v, bias=mask[:, None, None, :]).transpose(1, 2).reshape(b, t, h, w, c)
         return x + from_last(self.out(y))
+
+    def _q(self, x: Tensor) -> Tensor:
+        out: Tensor = self.q(to_last(self.norm(x)))
+        return out

@@ -12,11 +12,12 @@ from vdm_blocks.nn.axes import check_video, from_last, to_last
 from vdm_blocks.nn.conv import SpatialConv, TemporalConv, zero_
 from vdm_blocks.nn.norm import ChannelNorm
 from vdm_blocks.nn.pointwise import Pointwise
+from vdm_blocks.nn.recompute import Recomputing
 
 __all__ = ["ResidualBlock"]
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputing):
     """s (skip(x) + conv(silu(film(norm(temporal(conv(silu(norm(x))))))))).
 
     film(h) = (1 + scale) h + shift, both read from `emb` (arXiv 2105.05233, section 3, 'adaptive group norm', here
@@ -64,13 +65,21 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor, images: Tensor | None = None) -> Tensor:
         """Transforms `x` under `emb`; `images` marks frames that are independent pictures."""
         check_video(x, self.in_channels)
-        h = self.conv1(F.silu(self.norm(x)))
+        h = self.part(self._first, x)
         if self.temporal is not None:
             h = self.temporal(h, images)
-        h = self.conv2(F.silu(modulated_norm(h, self.film(emb), self.norm2)))
+        h = self.part(self._second, h, self.film(emb))
         skip = x if self.skip is None else from_last(self.skip(to_last(x)))
         out: Tensor = skip + h
         return out if self.skip_scale == 1 else out * self.skip_scale
+
+    def _first(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv1(F.silu(self.norm(x)))
+        return out
+
+    def _second(self, h: Tensor, film: Tensor) -> Tensor:
+        out: Tensor = self.conv2(F.silu(modulated_norm(h, film, self.norm2)))
+        return out
 
 
 def modulated_norm(x: Tensor, film: Tensor, norm: nn.Module | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vdm_blocks.nn.attend import attend
 from vdm_blocks.nn.conv import frame_mask
+from vdm_blocks.nn.recompute import Recomputing
 
 __all__ = ["Attend", "Attention", "check_heads", "seen_frames", "silence", "split_heads", "use_attend"]
 
@@ -20,7 +21,7 @@ class Attend(Protocol):
         """As `vdm_blocks.nn.attend`."""
 
 
-class Attention(nn.Module):
+class Attention(Recomputing):
     """A layer that attends by whichever function it holds.
 
     Attributes:
