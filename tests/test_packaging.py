@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ import vdm_blocks
 tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml takes Python 3.11")
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TOML = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = TOML["project"]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,15 @@ def test_the_wheel_imports_from_where_it_was_unpacked(wheel: Path, tmp_path: Pat
         env={**os.environ, "PYTHONPATH": ""},
     )
     assert ran.stdout.strip() == str(tmp_path / "vdm_blocks" / "__init__.py")
+
+
+def test_the_source_distribution_holds_all_that_make_needs() -> None:
+    listed = TOML["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    said = "".join((ROOT / name).read_text() for name in ("Makefile", "requirements/install.py"))
+    words = {word for word in re.findall(r"\w[\w./-]*", said) if (ROOT / word).exists()}
+    needed = {word.split("/")[0] for word in words} - {"pyproject.toml", *TOML["tool"]["ruff"]["exclude"]}
+    assert needed > {"constraints.txt", "requirements", "examples", "tests"}
+    assert [name for name in needed if not any(fnmatch(name, x.removeprefix("/")) for x in listed)] == []
 
 
 def test_the_version_stands_in_one_place() -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vdm_blocks.diffusion.predictions import EDM, EPS, FLOW, X0, Prediction, V
-from vdm_blocks.diffusion.schedules import alpha_sigma_vp
+from vdm_blocks.diffusion.schedules import NoiseSchedule, alpha_sigma_vp, logsnr_slope
 from vdm_blocks.diffusion.values import check_value
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "TruncatedSNR",
     "Weighting",
     "output_weight",
+    "weight_at",
 ]
 
 
@@ -183,3 +184,16 @@ def output_weight(
     """
     check_value("weighting", weighting, Weighting, "a value, for example V_MSE or MinSNR(gamma=5.0)")
     return (weighting.log_weight(logsnr, slope) + 2 * prediction.x0_gain(alpha, sigma).log()).exp()
+
+
+def weight_at(weighting: Weighting, prediction: Prediction, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """`output_weight` at time `t` of `schedule`."""
+    alpha, sigma = schedule.alpha_sigma(t)
+    return output_weight(
+        weighting,
+        prediction,
+        logsnr=schedule.logsnr(t),
+        slope=lambda: -logsnr_slope(schedule, t),
+        alpha=alpha,
+        sigma=sigma,
+    )

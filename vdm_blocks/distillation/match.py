@@ -12,8 +12,7 @@ from vdm_blocks.denoisers.model import ModelDenoiser
 from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.diffusion.noise import NoiseSource, draw_normal
 from vdm_blocks.diffusion.predictions import X0, Prediction
-from vdm_blocks.diffusion.schedules import logsnr_slope
-from vdm_blocks.diffusion.weightings import Weighting, output_weight
+from vdm_blocks.diffusion.weightings import Weighting, weight_at
 from vdm_blocks.types import Conditioning, Denoised, Denoiser, check_denoiser
 
 __all__ = ["Distiller", "Emphasis", "check_roles", "draw_uniform", "match"]
@@ -61,14 +60,7 @@ def match(
         answer, wanted = student.output(z_t, t, cond), prediction.target(target.x0, target.eps, alpha, sigma)
     else:
         answer, wanted = student(z_t, t, cond).x0, target.x0
-    weight = output_weight(
-        weighting,
-        prediction,
-        logsnr=schedule.logsnr(t),
-        slope=lambda: -logsnr_slope(schedule, t),
-        alpha=alpha,
-        sigma=sigma,
-    )
+    weight = weight_at(weighting, prediction, schedule, t)
     if emphasis is not None:
         weight = weight * emphasis(schedule.logsnr(t), cond).to(weight)
     error = _wide(answer) - _wide(wanted)

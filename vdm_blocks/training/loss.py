@@ -12,9 +12,8 @@ from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.diffusion.noise import NoiseSource
 from vdm_blocks.diffusion.predictions import X0, Prediction
 from vdm_blocks.diffusion.process import diffuse
-from vdm_blocks.diffusion.schedules import logsnr_slope
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
-from vdm_blocks.diffusion.weightings import V_MSE, Weighting, output_weight
+from vdm_blocks.diffusion.weightings import V_MSE, Weighting, weight_at
 from vdm_blocks.types import Conditioning, Denoiser, check_denoiser
 
 __all__ = ["DiffusionLoss", "MultiscaleDiffusionLoss"]
@@ -39,19 +38,6 @@ def _output_error(
 
 def _wide(x: Tensor) -> Tensor:
     return x if x.element_size() >= 4 else x.float()
-
-
-def _weight(weighting: Weighting, prediction: Prediction, denoiser: Denoiser, t: Tensor) -> Tensor:
-    schedule = denoiser.schedule
-    alpha, sigma = schedule.alpha_sigma(t)
-    return output_weight(
-        weighting,
-        prediction,
-        logsnr=schedule.logsnr(t),
-        slope=lambda: -logsnr_slope(schedule, t),
-        alpha=alpha,
-        sigma=sigma,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +81,7 @@ class DiffusionLoss:
             mask: which frames, (B, T), or entries, (B, 1 or C, T, H, W), count, by 0 and 1 or any weights between.
         """
         prediction, error = _output_error(denoiser, x0, t, cond, self.noise, generator)
-        weight = _weight(self.weighting, prediction, denoiser, t)
+        weight = weight_at(self.weighting, prediction, denoiser.schedule, t)
         return _mean(expand_level(weight, error) * error.square(), mask)
 
 
@@ -136,7 +122,7 @@ class MultiscaleDiffusionLoss:
                 "those that do not"
             )
         prediction, error = _output_error(denoiser, x0, t, cond, self.noise, generator)
-        weight = expand_level(_weight(self.weighting, prediction, denoiser, t), error)
+        weight = expand_level(weight_at(self.weighting, prediction, denoiser.schedule, t), error)
         pooled = [F.avg_pool3d(error, (1, f, f)) for f in self.factors]
         scales = [f * _mean(weight * e.square(), None) for f, e in zip(self.factors, pooled, strict=True)]
         return sum(scales[1:], scales[0])
