@@ -11,20 +11,22 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import table_cover
 import torch
-from evaluate_base import Prompt, prompts
+from evaluate_base import prompts
 from ledger import Ledger, Progress
 from material import HERE, Captions
 from sampling import WEIGHTS
 from stages import PLANS
+from table_bench import Bench
 from table_page import page
 from table_read import BASELINES, Reader, Reading, baseline, references
 from table_rows import Row, ablations, table
-from table_sample import Sampler, digest, missing, second_of_one, weights_of
+from table_sample import digest, missing, second_of_one, weights_of
 from table_summary import compare, figures
 from videotext import VideoTextEncoder, record
 
@@ -59,28 +61,6 @@ def all_rows() -> list[Row]:
     return [*table(), *ablations()]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What a measurement needs."""
-
-    args: argparse.Namespace
-    pack: SpritePack
-    held_out: HeldOut
-    captions: Captions
-    reader: Reader
-    ledger: Ledger
-    made: Sequence[Prompt]
-
-    def sampler(self, row: Row) -> Sampler:
-        """Of a row whose weights are there."""
-        videos = Path(self.args.ledger).parent / "table-videos"
-        return Sampler(row, Path(self.args.weights), videos, self.ledger, device=self.args.device)
-
-    def key(self, sampler: Sampler, number: int, seed: int) -> str:
-        """Of what is read from one video."""
-        return f"{sampler.keys(self.made[number], seed)[-1]} {self.reader.name}"
-
-
 def run(args: argparse.Namespace) -> None:
     """Measures what is missing, as far as the minutes go, and writes the page."""
     torch.set_num_threads(args.threads)
@@ -110,6 +90,8 @@ def run(args: argparse.Namespace) -> None:
     few = [row for row in rows if not row.is_long]
     for part, count in ((few, args.prompts), ([row for row in rows if row.is_long], args.long_prompts)):
         measure(bench, part, count, ends)
+    for part, count in ((few, args.scenes), ([row for row in rows if row.is_long], args.long_scenes)):
+        table_cover.measure(bench, part, count, ends)
     results = collect(replace(bench, ledger=Ledger(Path(args.ledger))))  # with what other processes added
     (out / "table.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (out / "table.md").write_text(page(results), encoding="utf-8")
@@ -239,6 +221,8 @@ def collect(bench: Bench) -> dict[str, Any]:
             "why": "" if args.device != "cpu" else ", for want of a GPU",
             "prompts": args.prompts,
             "long prompts": args.long_prompts,
+            "scenes": args.scenes,
+            "long scenes": args.long_scenes,
             "seeds": args.seeds,
             "pool": args.pool,
             "width": pool.shape[1],
@@ -247,6 +231,7 @@ def collect(bench: Bench) -> dict[str, Any]:
             "reader": reader.name,
         },
         "rows": rows,
+        "covers": table_cover.collect(bench, all_rows()),
         "comparisons": comparisons(rows),
     }
 
@@ -269,6 +254,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ablations", action="store_true", help="measure the ablations too")
     parser.add_argument("--prompts", type=int, default=8, help="of rows with up to 32 steps a stage")
     parser.add_argument("--long-prompts", type=int, default=0, help="of rows with more; 0 leaves them out")
+    parser.add_argument(
+        "--scenes", type=int, default=4, help="in which a thing passes behind another; as --prompts"
+    )
+    parser.add_argument("--long-scenes", type=int, default=0, help="as --long-prompts")
     parser.add_argument("--seeds", type=int, default=4, help="one video of every prompt for each")
     parser.add_argument(
         "--minutes", type=float, default=0, help="begin no video after so many; 0 is no limit"

@@ -68,10 +68,15 @@ def chain(row: Row, folder: Path) -> list[str]:
     """For each stage of a row, all that its video depends on besides prompt and seed."""
     keys, key = [], ""
     for plan, part in zip(PLANS, row.parts, strict=False):
-        own = f"{plan.name} {digest(weights_of(plan, part, folder))} {part} {SAMPLING[plan.name]}"
-        key = f"{key} > {own} {plan.noise} {plan.snr} {plan.detail}".lstrip(" >")
+        key = f"{key} > {link(plan, part, folder)}".lstrip(" >")
         keys.append(key)
     return keys
+
+
+def link(plan: Plan, part: Part, folder: Path) -> str:
+    """All that one stage's video depends on besides the stage before, prompt and seed."""
+    own = f"{plan.name} {digest(weights_of(plan, part, folder))} {part} {SAMPLING[plan.name]}"
+    return f"{own} {plan.noise} {plan.snr} {plan.detail}"
 
 
 def build(plan: Plan, part: Part, folder: Path) -> Stage:
@@ -140,6 +145,23 @@ class Sampler:
             self.ledger.add(keys[at], {**spent, "evaluations": count[0]})
         assert video is not None
         return video
+
+    def through(self, first: Tensor, caption: str, seed: int, captions: Captions) -> Tensor:
+        """What the stages after the first make of a video of the first; nothing is kept."""
+        text, mask = captions([caption])
+        video = first.to(self.device)
+        for at in range(1, len(self.row.parts)):
+            with torch.no_grad():
+                cond = Conditioning(text=text, text_mask=mask)
+                video = self.stage(at).run(cond, video, seeds=(seed,), device=self.device)
+        return video.float().cpu()
+
+    def base(self, caption: str, seed: int, captions: Captions) -> Tensor:
+        """What the first stage makes of a caption; nothing is kept."""
+        text, mask = captions([caption])
+        with torch.no_grad():
+            cond = Conditioning(text=text, text_mask=mask)
+            return self.stage(0).run(cond, None, seeds=(seed,), device=self.device).float().cpu()
 
     def spent(self, prompt: Prompt, seed: int) -> dict[str, float]:
         """Seconds, seconds of the processor and network evaluations of all stages together."""
