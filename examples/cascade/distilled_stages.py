@@ -67,8 +67,8 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "1-base": Recipe(full=256, guidance=90, halving=20, batch=3, last=0.0),
-    "2-tsr": Recipe(guidance=120, halving=40, rate=3e-4),
-    "3-ssr": Recipe(guidance=120, halving=40),
+    "2-tsr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
+    "3-ssr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
     "4-ssr": Recipe(halving=20, last=0.5),
     "5-tsr": Recipe(halving=40),
     "6-tsr": Recipe(halving=60),

@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 from evaluate_base import RASTER, prompts
-from evaluate_stages import VIEWS, factors, sources
+from evaluate_stages import STREAM, factors
 from judge import NONE
 from material import HERE, Captions, lower
 from stages import Plan
@@ -17,10 +17,23 @@ from torch import Tensor
 
 from vdm_blocks.cascade import Grid, Stage
 from vdm_blocks.data.render import render_sprites
+from vdm_blocks.data.sample import Source
 from vdm_blocks.data.scenes import HeldOut
+from vdm_blocks.data.solid_source import SolidClips
+from vdm_blocks.data.sprite_source import SpriteClips
 from vdm_blocks.data.sprites import SpritePack
+from vdm_blocks.data.stream import View
 from vdm_blocks.types import Conditioning
 
+VIEWS: dict[str, tuple[int, tuple[int, int] | None]] = {
+    "2-tsr": (24, None),
+    "3-ssr": (8, None),
+    "4-ssr": (4, (96, 160)),
+    "5-tsr": (8, (64, 96)),
+    "6-tsr": (8, (64, 96)),
+    "7-ssr": (4, (128, 192)),
+}
+"""Frames, and rows and columns of a crop (None: the whole picture), small enough for 128 steps of a stage."""
 PATCH = (2, 4, 4)
 """Frames, rows and columns of the patches whose distributions are compared."""
 MOST = 768
@@ -44,9 +57,24 @@ def case(plan: Plan, index: int) -> Case:
         prompt = [p for p in prompts(pack, held_out, 2 * index + 2) if p.split == "held out"][index]
         named = {name: word for name, word in prompt.named.items() if word != NONE}
         return Case(render_sprites(pack, prompt.scene, RASTER)[None], prompt.text, named)
-    kinds = ("sprites", "ray-cast")
-    clip = sources()[kinds[index % 2]](plan, index // 2)
-    return Case(clip.video, clip.caption or "", {})
+    source = held_out_sources()[index % 2]
+    frames, crop = VIEWS[plan.name]
+    grid, (skip, shrink) = plan.grid, factors(plan)
+    view = View(
+        frames=frames, height=grid.height, width=grid.width, fps=grid.fps, crop=crop, shrink=shrink, skip=skip
+    )
+    sample = source.sample(STREAM, index // 2, view.raster(STREAM, index // 2, duration=source.duration))
+    return Case(sample.video[None], sample.captions[0], {})
+
+
+@cache
+def held_out_sources() -> tuple[Source, Source]:
+    """Sprites and solids, of the combinations that training never drew."""
+    held_out, pack = HeldOut.load(HERE / "heldout.json"), SpritePack.load(HERE / "sprites")
+    return (
+        SpriteClips(pack=pack, held_out=held_out, only_held_out=True),
+        SolidClips(held_out=held_out, only_held_out=True),
+    )
 
 
 def grid_of(plan: Plan) -> Grid:

@@ -24,11 +24,11 @@ from distilled_stages import (
     short_hash,
     times_of,
 )
-from evaluate_stages import VIEWS
 from ledger import Ledger
 from rungs_page import NOTES, in_all, tables, verdict, write_page
 from sampling import SAMPLING
 from stages import BASE, PLANS, Plan
+from student_measures import VIEWS
 from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_unet
