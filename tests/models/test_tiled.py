@@ -134,16 +134,23 @@ def test_what_sees_beyond_a_tile_is_refused(
         TiledNetwork(network, tile=tile, margin=(0, 0))(x.z_t, x.logsnr, x.cond)
 
 
-def test_memory_does_not_grow_with_the_clip() -> None:
+@pytest.mark.parametrize(
+    "spec", [LOCAL, replace(LOCAL, norm=GroupNormSpec(groups=2))], ids=["local", "groups"]
+)
+def test_memory_does_not_grow_with_the_clip(spec: UNetSpec) -> None:
     torch.manual_seed(0)
-    net, margin = build(LOCAL)
-    tiled = TiledNetwork(net.float(), tile=(1, 8, 8), margin=margin, divisor=LOCAL.divisor)
+    net = awaken(VideoUNet(spec))
+    assert isinstance(net, VideoUNet)
+    frames = net.receptive_frames()
+    assert frames is not None
+    margin = net.receptive_field() or (frames, 0)
+    tiled = TiledNetwork(net, tile=(1, 8, 8), margin=margin, divisor=spec.divisor)
 
     def beyond_the_result(frames: int) -> int:
-        x = inputs(LOCAL, 1, frames, (8, 8), dtype=torch.float32)
+        x = inputs(spec, 1, frames, (8, 8), dtype=torch.float32)
         with torch.no_grad():
             peak = peak_bytes(lambda: tiled(x.z_t, x.logsnr, x.cond))
         return peak - x.z_t.nbytes
 
-    tile = 2 * margin[0] + 1
+    tile = 2 * frames + 1
     assert beyond_the_result(3 * tile) <= 1.05 * beyond_the_result(tile + 2)
