@@ -55,18 +55,18 @@ GREY_SKY = ((0.62, 0.64, 0.70), (0.86, 0.87, 0.89))
 SWAPS = {0.5: ("orange", "cylinder", 1.25), 1.0: ("green", "cone", 1.7)}
 STRENGTHS = (0.5, 1.0)
 WORSE_IF_LOW = {"PSNR", "SSIM", "dynamic degree", "motion degree", "feature consistency", "returned", "kept",
-                "colour read", "direction read", "count read"}  # fmt: skip
+                "consistency of neighbours", "colour read", "direction read", "count read"}  # fmt: skip
 NAMES = (*DAMAGES, "swap")
 EXPECTED: Mapping[str, tuple[str, ...]] = {
     "PSNR": NAMES, "SSIM": NAMES,
     "warping error": ("noise", "shuffle", "flicker", "swap"),
     "warping error, camera moves": ("noise", "shuffle", "freeze", "flicker"),
     "flicker": ("flicker",), "dynamic degree": ("freeze",), "motion degree": ("freeze",),
-    "motion smoothness": ("shuffle",), "feature consistency": ("shuffle",),
+    "motion smoothness": ("shuffle",), "feature consistency": ("swap",), "consistency of neighbours": ("shuffle",),
     "kept": ("freeze", "swap"), "colour change": ("swap",), "size change": ("swap",),
     "shape change": ("swap",), "track error": ("shuffle", "freeze"), "epipolar residual": ("shuffle", "freeze"),
     "direction read": ("freeze",), "colour read": ("swap",),
-    "FVD-TransNet": NAMES, "KID-EffLite0": ("noise", "blur"),
+    "FVD-TransNet": NAMES, "KID-EffLite0": ("blur",), "KID-EffLite0, stage 3": ("noise", "blur"),
 }  # fmt: skip
 """Which damage a metric has to put in order; of the others it may see much or nothing."""
 
@@ -225,16 +225,26 @@ Scores = dict[str, dict[tuple[str, float], Tensor]]
 def measure_sets(kinds: Mapping[tuple[str, float], Tensor], others: Tensor) -> Scores:
     """What networks see of every second frame: consistency of clips, and distances to a set of other clips."""
     trans, eff = TransNetFeatures.load(), EffLite0Features.load(side=64)
-    refs = bank_of(trans, others[:, :, ::2]).stats(), bank_of(eff, others[:, :, ::4])
-    scores: Scores = {"feature consistency": {}, "FVD-TransNet": {}, "KID-EffLite0": {}}
+    early = EffLite0Features.load(side=64, stage=3)
+    real = bank_of(trans, others[:, :, ::2]).stats()
+    sets = {
+        "KID-EffLite0": (eff, bank_of(eff, others[:, :, ::4])),
+        "KID-EffLite0, stage 3": (early, bank_of(early, others[:, :, ::4])),
+    }
+    scores: Scores = {}
+
+    def add(name: str, key: tuple[str, float], value: Tensor) -> None:
+        scores.setdefault(name, {})[key] = value.double()
+
     for key, video in kinds.items():
         every = eff(video[:, :, ::2]).unflatten(0, (len(video), -1))
-        frames = FeatureBank(eff.width, extractor=eff.name)
-        frames.update(every[:, ::2].flatten(0, 1))
-        distance = frechet_distance(bank_of(trans, video[:, :, ::2]).stats(), refs[0], singular=True)
-        scores["feature consistency"][key] = feature_consistency(every)
-        scores["FVD-TransNet"][key] = torch.tensor([distance]).double()
-        scores["KID-EffLite0"][key] = torch.tensor([kernel_distance(frames, refs[1])]).double()
+        add("feature consistency", key, feature_consistency(every))
+        add("consistency of neighbours", key, feature_consistency(every, first=0.0))
+        distance = frechet_distance(bank_of(trans, video[:, :, ::2]).stats(), real, singular=True)
+        add("FVD-TransNet", key, torch.tensor([distance]))
+        for name, (net, bank) in sets.items():
+            found = bank_of(net, video[:, :, ::4])
+            add(name, key, torch.tensor([kernel_distance(found, bank)]))
     return scores
 
 

