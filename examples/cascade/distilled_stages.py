@@ -66,7 +66,7 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "1-base": Recipe(full=256, guidance=90, halving=20, batch=3, last=0.0),
+    "1-base": Recipe(full=256, guidance=180, halving=40, batch=3, rate=5e-4, rung_rate=2e-4, last=0.0),
     "2-tsr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
     "3-ssr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
     "4-ssr": Recipe(halving=20, last=0.5),

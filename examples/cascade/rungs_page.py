@@ -148,8 +148,8 @@ def verdict(stage: Sequence[Row]) -> str:
         return ""
     outside = [str(row["steps"]) for row in rungs if row["quality"] > limit]
     inside = [row["steps"] for row in rungs if row["quality"] <= limit]
-    few = f"{min(inside)} steps are" if inside else "No rung is"
-    tail = f"; outside are {', '.join(outside)}" if outside else ""
+    few = f"The fewest steps are {min(inside)} that lie" if inside else "No rung lies"
+    tail = f"; outside it are {', '.join(outside)}" if outside else ""
     eight = eight_of(stage) or rungs[0]
     plain = [row for row in stage if (row["name"], row["steps"]) == ("undistilled", eight["steps"])]
     nearer = [
