@@ -117,6 +117,31 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: v.Grid(frames=2, height=4, width=4, fps=float("inf")),
         "positive rate",
     ),
+    "half a step to distil to": (
+        lambda: foreign.ProgressiveDistiller(denoiser(), denoiser(), 2.5),
+        "a whole number",
+    ),
+    "steps to distil to in words": (
+        lambda: foreign.ProgressiveDistiller(denoiser(), denoiser(), "4"),
+        "a whole number",
+    ),
+    "a pair for a guide": (
+        lambda: foreign.MultiGuidance(denoiser(), [(v.Conditioning.without_text, 3.0)]),
+        r"Guide\(without=",
+    ),
+    "a bare network for a bad one": (lambda: foreign.Autoguidance(denoiser(), Bare()), "Bare is no denoiser"),
+    "a list to keep": (lambda: foreign.Conditioning.drop_text(TEXT, [True, False]), "a bool tensor"),
+    "numbers to keep": (lambda: TEXT.drop_text(torch.ones(2)), "torch.bool"),
+    "a number for a level": (lambda: foreign.expand_level(0.5, X0), r"\(B,\) or \(B, T\)"),
+    "half a sample": (lambda: foreign.LowDiscrepancyTimes().draw(2.5, seed=0, step=0), "a whole number"),
+    "a film of bytes": (
+        lambda: v.write_video("a.mp4", torch.zeros(3, 1, 2, 2, dtype=torch.uint8), fps=1),
+        "127.5",
+    ),
+    "a film of nothing": (
+        lambda: v.write_video("a.mp4", torch.full((3, 1, 2, 2), torch.nan), fps=1),
+        "with NaN",
+    ),
     "one stage, not a list": (lambda: foreign.Cascade(stage()), "a list of stages"),
     "no conditioning": (lambda: foreign.sample(denoiser(), v.DDIM(), TIMES, X0, None), r"Conditioning\(\)"),
     "a caption for another batch": (lambda: denoiser()(X0[:1], T[:1], TEXT), r"text has shape \(2, 5, 8\)"),

@@ -72,12 +72,18 @@ class Conditioning:
             )
 
     def drop_text(self, keep: Tensor) -> Conditioning:
-        """The same conditioning with the text masked out where `keep`, bool (B,), is False."""
+        """The same conditioning with the text masked out where `keep`, bool (B,), is False.
+
+        Raises:
+            ValueError: another dtype or shape.
+        """
         if self.text_mask is None:
             return self
-        if keep.shape != self.text_mask.shape[:1]:
+        check_value("keep", keep, Tensor, "a bool tensor, one entry per sample")
+        if keep.shape != self.text_mask.shape[:1] or keep.dtype != torch.bool:
             raise ValueError(
-                f"keep has shape {tuple(keep.shape)}; the batch needs ({self.text_mask.shape[0]},)"
+                f"keep is {keep.dtype} of shape {tuple(keep.shape)}; it must be torch.bool, and for this batch "
+                f"of shape ({self.text_mask.shape[0]},)"
             )
         shape = (-1,) + (1,) * (self.text_mask.ndim - 1)
         return replace(self, text_mask=self.text_mask & keep.to(self.text_mask.device).view(shape))

@@ -7,7 +7,7 @@ from torch import Tensor
 from vdm_blocks.denoisers.passes import is_everywhere, lerp
 from vdm_blocks.denoisers.scales import Scale, as_scale
 from vdm_blocks.denoisers.wrapper import DenoiserWrapper
-from vdm_blocks.types import Conditioning, Denoised, Denoiser
+from vdm_blocks.types import Conditioning, Denoised, Denoiser, check_denoiser
 
 __all__ = ["Autoguidance"]
 
@@ -23,13 +23,14 @@ class Autoguidance(DenoiserWrapper):
         scale: a number or a `Scale`; 1.7 in that paper's best ImageNet-64 model.
 
     Raises:
-        ValueError: different schedules.
+        ValueError: different schedules, or a bare network.
     """
 
     bad: Denoiser
 
     def __init__(self, denoiser: Denoiser, bad: Denoiser, scale: float | Scale = 1.7) -> None:
         super().__init__(denoiser)
+        check_denoiser(bad)
         if denoiser.schedule is not bad.schedule and denoiser.schedule != bad.schedule:
             raise ValueError(
                 f"the denoisers read t by different schedules, {denoiser.schedule} and {bad.schedule}; at one t "

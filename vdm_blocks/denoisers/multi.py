@@ -12,6 +12,7 @@ from vdm_blocks.denoisers.passes import Passes, evaluate_all, is_everywhere
 from vdm_blocks.denoisers.scales import Scale, as_scale
 from vdm_blocks.denoisers.wrapper import DenoiserWrapper
 from vdm_blocks.diffusion.broadcast import expand_level
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
 __all__ = ["Guide", "MultiGuidance"]
@@ -42,13 +43,15 @@ class MultiGuidance(DenoiserWrapper):
         both: whether the evaluations are made apart or together.
 
     Raises:
-        ValueError: no guides, or a scale that is not finite.
+        ValueError: no guides, something else than a `Guide`, or a scale that is not finite.
     """
 
     def __init__(self, denoiser: Denoiser, guides: Sequence[Guide], *, both: Passes = Passes.APART) -> None:
         super().__init__(denoiser)
         if not guides:
             raise ValueError("MultiGuidance got no guides; give at least one Guide(without=..., scale=...)")
+        for guide in guides:
+            check_value("guide", guide, Guide, "Guide(without=..., scale=...)")
         self.guides = tuple(guides)
         self.scales = tuple(as_scale(guide.scale) for guide in guides)
         self.both = both

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_value
+
 __all__ = ["expand_level", "level_of_batch"]
 
 
 def _check(level: Tensor, like: Tensor) -> None:
+    check_value("a level", level, Tensor, "a tensor of shape (), (B,) or (B, T)")
     shape = tuple(level.shape)
     if level.ndim == 0:
         return
@@ -33,7 +36,7 @@ def expand_level(level: Tensor, like: Tensor) -> Tensor:
     dtype. The others come back on `like`'s device, and in `like`'s dtype so that the product keeps it too.
 
     Raises:
-        ValueError: a level with other axes, or whose sizes are not those of `like`.
+        ValueError: no tensor, a level with other axes, or whose sizes are not those of `like`.
 
     >>> expand_level(torch.rand(2, 5), torch.rand(2, 3, 5, 8, 8)).shape
     torch.Size([2, 1, 5, 1, 1])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.schedules import NoiseSchedule
+from vdm_blocks.diffusion.values import check_value
 
 __all__ = [
     "IndependentTimes",
@@ -114,6 +115,7 @@ def _generator(*key: int | str) -> torch.Generator:
 
 
 def _check_share(batch: int, rank: int, world: int) -> None:
+    check_value("batch", batch, int, "a whole number of samples")
     if batch < 1 or not 0 <= rank < world:
         raise ValueError(
             f"a draw of {batch} times for share {rank} of {world} is impossible; batch must be at least 1 and "

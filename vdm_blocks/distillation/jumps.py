@@ -129,5 +129,9 @@ def stochastic_jumps(steps: int) -> Jumps:
 
 
 def as_jumps(steps: int | Jumps) -> Jumps:
-    """A number as the steps of uniform DDIM; jumps as they are."""
-    return ddim_jumps(uniform_times(steps)) if isinstance(steps, int) else steps
+    """A number as the steps of uniform DDIM; jumps as they are.
+
+    Raises:
+        ValueError: neither jumps nor a whole number of steps, at least 1.
+    """
+    return steps if isinstance(steps, Jumps) else ddim_jumps(uniform_times(steps))
