@@ -81,8 +81,10 @@ def measure(size: str, grid: Grid, rounds: int) -> list[list[str]]:
         call(network, z_t).square().mean().backward()
 
     entries = [Entry(name=name, run=partial(train, way)) for name, way in WAYS.items()]
-    train(plain)  # the process's first
-    peaks = [peak_bytes(entry.run) for entry in entries]
+    peaks = []
+    for entry in entries:
+        network.zero_grad(set_to_none=True)  # or the freeing of older gradients would count against new ones
+        peaks.append(peak_bytes(entry.run))
     interleave(entries, rounds)
     return [
         [

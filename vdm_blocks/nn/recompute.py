@@ -36,8 +36,8 @@ def recompute_activations(module: nn.Module, on: bool = True) -> None:
     """Has every layer within `module` compute norms, modulations, SiLUs and GELUs again in the backward pass.
 
     What convolutions, projections and attention give is kept, and none of them runs twice;
-    `VideoUNet.checkpoint_levels` computes everything again and keeps less still. Training the 10M U-Net of the
-    benchmarks held 126 MiB instead of 240 and took 1.08 times as long (16x24x40, one thread of an AMD EPYC). Gradients
+    `VideoUNet.checkpoint_levels` computes everything again and keeps less still. Training the 35M U-Net of the
+    benchmarks held 284 MiB instead of 460 and took 1.07 times as long (16x24x40, one thread of an AMD EPYC). Gradients
     are the same to the bit. It is off at the start, because `torch.func`'s transforms cannot look through it.
 
     >>> from vdm_blocks.nn.blocks import ResidualBlock
