@@ -102,7 +102,8 @@ def is_guided(plan: Plan) -> bool:
 def model_of(plan: Plan, network: nn.Module) -> ModelDenoiser:
     """A network of the stage as the denoiser that it was trained as, before guidance and thresholding."""
     upper = plan.unet.cond_channels > 0
-    return ModelDenoiser(ResidualNetwork(network, detail_std=plan.detail) if upper else network)
+    whole = ResidualNetwork(network, detail_std=plan.detail) if upper else network
+    return ModelDenoiser(whole, schedule=plan.schedule)
 
 
 def network_of(model: ModelDenoiser) -> nn.Module:
@@ -152,7 +153,8 @@ def student_stage(
         if margin is None:
             raise ValueError("a network with attention sees the whole video, so it cannot be run in tiles")
         model = ModelDenoiser(
-            TiledNetwork(model.network, tile=sampling.tile, margin=margin, divisor=unet.spec.divisor)
+            TiledNetwork(model.network, tile=sampling.tile, margin=margin, divisor=unet.spec.divisor),
+            schedule=plan.schedule,
         )
     return stage_around(plan, told(plan, model, sampling, steps), steps, sampling)
 

@@ -137,7 +137,7 @@ def denoiser_for(plan: Plan, network: VideoUNet | VideoTransformer, sampling: Sa
                 "or plan a U-Net without attention"
             )
         run = TiledNetwork(run, tile=sampling.tile, margin=margin, divisor=network.spec.divisor)
-    denoiser = ModelDenoiser(run)
+    denoiser = ModelDenoiser(run, schedule=plan.schedule)
     guidance = sampling.guidance
     if isinstance(guidance, Constant) and guidance.scale == 1.0:
         return StaticThreshold(denoiser)

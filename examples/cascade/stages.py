@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from vdm_blocks.cascade.grid import Grid
-from vdm_blocks.diffusion import IndependentNoise, MixedNoise, VideoNoise
+from vdm_blocks.diffusion import CosineSchedule, IndependentNoise, MixedNoise, NoiseSchedule, VideoNoise
 from vdm_blocks.models import (
     LevelSpec,
     SpatialAttentionSpec,
@@ -59,6 +59,7 @@ class Plan:
     """One stage: its grid, its network, its training and how it takes the stage before.
 
     Attributes:
+        schedule: the log-SNR at each time; times are drawn uniformly in training and stepped uniformly in sampling.
         noise: what the noise of a clip's frames has in common, in training and in sampling.
         snr: the signal-to-noise ratio at which it takes the stage before.
         detail: how much the upsampled video of the stage before lacks, as a standard deviation at each pixel.
@@ -68,6 +69,7 @@ class Plan:
     grid: Grid
     unet: UNetSpec
     training: Training
+    schedule: NoiseSchedule = CosineSchedule()  # noqa: RUF009 - frozen
     noise: VideoNoise = IndependentNoise()  # noqa: RUF009 - frozen
     snr: float = math.exp(5)
     detail: float = 0.06

@@ -68,7 +68,9 @@ class Run:
         if args.checkpointing:
             recompute(self.network)
         self.residual = None if before is None else ResidualNetwork(self.network, detail_std=plan.detail)
-        self.denoiser = ModelDenoiser(self.network if self.residual is None else self.residual)
+        self.denoiser = ModelDenoiser(
+            self.network if self.residual is None else self.residual, schedule=plan.schedule
+        )
         self.factors = plan.grid.over(before.grid) if before is not None else (1, 1)
         optimizer = Muon(self.network.parameters(), lr=plan.training.rate)
         self.state = TrainingState(
