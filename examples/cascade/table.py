@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from table_page import page
 from table_read import BASELINES, Reader, Reading, baseline, references
 from table_rows import Row, ablations, table
 from table_sample import digest, missing, second_of_one, weights_of
-from table_summary import compare, figures
+from table_summary import Figure, compare, figures
 from videotext import VideoTextEncoder, record
 
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
@@ -36,12 +36,13 @@ from vdm_blocks.data.sprites import SpritePack
 
 JUDGE = HERE / "judge" / "judge.safetensors"
 ENCODER = HERE / "videotext" / "videotext.safetensors"
+Readings = dict[tuple[int, int], Reading]
 MOST = 200
 """Prompts that are ever looked for in the ledger."""
 
 
-def main() -> int:
-    args = arguments()
+def main(given: Sequence[str] | None = None) -> int:
+    args = arguments(given)
     try:
         if args.list:
             print("\n".join(f"{row.name:32}{row.steps:10}{row.group}: {row.title}" for row in all_rows()))
@@ -176,10 +177,15 @@ def collect(bench: Bench) -> dict[str, Any]:
         raise ValueError(f"two of the first {args.pool} prompts are the same; choose another --pool")
     pool = torch.nn.functional.normalize(torch.cat([reader.text(text) for text in firsts]), dim=1)
     timed = [bench.ledger.rows.get(key) for key, _ in upper_keys(bench)]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, Readings] = {}
 
-    def add(readings: dict[tuple[int, int], Reading], **said: Any) -> None:
-        found = figures(readings, pool, reference, extractor=reader.encoder.name) if readings else {}
+    def figure(readings: Readings) -> dict[str, Figure]:
+        return figures(readings, pool, reference, extractor=reader.encoder.name) if readings else {}
+
+    def add(readings: Readings, **said: Any) -> None:
+        found = figure(readings)
+        seen[said["name"]] = readings
         rows.append(
             {"to the sixth": None, "missing": None, **said, "videos": len(readings), "figures": found}
         )
@@ -232,22 +238,25 @@ def collect(bench: Bench) -> dict[str, Any]:
         },
         "rows": rows,
         "covers": table_cover.collect(bench, all_rows()),
-        "comparisons": comparisons(rows),
+        "comparisons": comparisons(seen, figure),
     }
 
 
-def comparisons(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Each 8/8 row that was measured against the 256/128 row of the same guidance."""
-    by_name = {row["name"]: row["figures"] for row in rows}
+def comparisons(
+    seen: Mapping[str, Readings], figure: Callable[[Readings], dict[str, Figure]]
+) -> dict[str, dict[str, Any]]:
+    """Each 8/8 row against the 256/128 row of the same guidance, over the prompts and seeds that both were read on."""
     found = {}
-    for name, few in by_name.items():
-        full = by_name.get(name.replace("-8-8", "-256-128"), {})
-        if "-8-8" in name and "teacher" not in name and few and full:
-            found[name] = compare(full, few)
+    for name, few in seen.items():
+        full = seen.get(name.replace("-8-8", "-256-128"), {})
+        both = sorted(few.keys() & full.keys())
+        if "-8-8" in name and "teacher" not in name and both:
+            one, other = ({key: own[key] for key in both} for own in (full, few))
+            found[name] = {"videos": len(both), "figures": compare(figure(one), figure(other))}
     return found
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The paper's table; writes docs/table.md and table.json.")
     parser.add_argument("--row", action="append", help="measure this row alone; may be given again")
     parser.add_argument("--list", action="store_true", help="name the rows")
@@ -272,7 +281,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

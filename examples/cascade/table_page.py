@@ -171,11 +171,13 @@ def _comparisons(comparisons: dict[str, dict[str, Any]]) -> list[str]:
     if not comparisons:
         return []
     lines = ["## Eight distilled steps against the full ones", ""]
-    for name, found in comparisons.items():
+    for name, both in comparisons.items():
+        found = both["figures"]
         out = [f"{key} {value['difference']:+.3g}" for key, value in found.items() if not value["within"]]
         inside = ", ".join(key for key, value in found.items() if value["within"]) or "nothing"
         lines.append(
-            f"- `{name}`: within one standard error of the 256/128 row: {inside}; "
+            f"- `{name}`, on the {both['videos']} videos of the same prompts and seeds: within one standard error "
+            f"of the 256/128 row: {inside}; "
             f"differs: {', '.join(out) or 'nothing'}."
         )
     return lines

@@ -223,6 +223,23 @@ def test_a_difference_beyond_the_full_row_s_error_is_stated() -> None:
     assert compare(full, full)["score"]["within"]
 
 
+def test_rows_are_compared_on_the_videos_that_both_have() -> None:
+    full = {(0, 0): {"x": 1.0}, (0, 1): {"x": 3.0}, (1, 0): {"x": 90.0}}
+    few = {(0, 0): {"x": 2.0}, (0, 1): {"x": 5.0}, (2, 0): {"x": -90.0}}
+
+    def mean(readings: dict[tuple[int, int], dict[str, float]]) -> dict[str, dict[str, float]]:
+        return {"score": figure([[row["x"]] for row in readings.values()])}
+
+    seen = {"constant-8-8": few, "constant-256-128": full, "oscillate-8-8": few, "constant-8-8-teacher": few}
+    found = table.comparisons(seen, mean)
+    assert found == {
+        "constant-8-8": {
+            "videos": 2,
+            "figures": {"score": {"within": False, "difference": pytest.approx(1.5)}},
+        }
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "answer"),
     [

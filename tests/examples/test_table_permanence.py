@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from table_permanence import BASELINES, Cover, baseline, cover, read, read_base, summary
@@ -41,7 +43,10 @@ def test_a_base_is_read_without_a_truth(known: Cover) -> None:
 
 
 def test_means_and_errors_are_over_seeds_and_leave_out_what_was_not_seen() -> None:
-    seeds = [[{"kept": 1.0, "size": 0.1}, {"kept": 0.0, "size": None}], [{"kept": 1.0, "size": 0.3}]]
+    seeds: list[list[dict[str, Any]]] = [
+        [{"kept": 1.0, "size": 0.1}, {"kept": 0.0, "size": None}],
+        [{"kept": 1.0, "size": 0.3}],
+    ]
     found = summary(seeds)
     assert found["kept"]["mean"] == pytest.approx(0.75)
     assert found["kept"]["error"] == pytest.approx(0.25)
