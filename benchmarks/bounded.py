@@ -149,7 +149,8 @@ $ python -m benchmarks.bounded --write docs/benchmarks.md
 `VideoUNet` of two levels (16 and 24 channels, patches of 4) on videos of {frames[0]} to {frames[-1]} frames of
 {height}x{width} in float32, whole and by `TiledNetwork`, each row a process of its own: the peak of its resident set
 beyond the video and its result, and the largest difference over the result's standard deviation. Norms of a position
-let tiles cut frames too; norms over a frame are exact in tiles of whole frames.
+let tiles cut frames too; norms over a frame are exact in tiles of whole frames. A tile of 16 frames is read with 4 more
+to either side where the clip has them: from 64 frames on some tile has all of them, and the peak grows no more.
 
 {markdown([head, *body])}
 """
