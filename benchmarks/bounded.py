@@ -134,7 +134,7 @@ def section(rows: list[dict[str, float | str]], frames: list[int], height: int, 
             str(r["tile"]),
             str(r["frames"]),
             *(f"{r[key]:,.0f}" for key in ("video", "whole", "tiled")),
-            f"{r['apart']:.0e}",
+            f"{r['apart']:.0g}",
             *(f"{r[key]:.1f}" for key in ("whole s", "tiled s")),
         ]
         for r in rows
