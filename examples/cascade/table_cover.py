@@ -65,17 +65,21 @@ def seed_of(number: int, seed: int) -> int:
     return seed * 1_000_003 + 700_000 + number
 
 
+@cache
+def links(row: Row, folder: Path) -> list[str]:
+    """All that each of a row's stages depends on by itself."""
+    return [link(plan, part, folder) for plan, part in zip(PLANS, row.parts, strict=False)]
+
+
 def upper_key(bench: Bench, row: Row, number: int, seed: int) -> str:
     """Of what is read from the stages after the first."""
-    folder = Path(bench.args.weights)
-    links = [link(plan, part, folder) for plan, part in zip(PLANS[1:], row.parts[1:], strict=False)]
-    return f"cover | {' > '.join(links)} | {number} {seed} {bench.args.device}"
+    own = " > ".join(links(row, Path(bench.args.weights))[1:])
+    return f"cover | {own} | {number} {seed} {bench.args.device}"
 
 
 def base_key(bench: Bench, row: Row, number: int, seed: int) -> str:
     """Of what is read from a base's own video."""
-    own = link(PLANS[0], row.parts[0], Path(bench.args.weights))
-    return f"cover base | {own} | {number} {seed} {bench.args.device}"
+    return f"cover base | {links(row, Path(bench.args.weights))[0]} | {number} {seed} {bench.args.device}"
 
 
 def collect(bench: Bench, rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:

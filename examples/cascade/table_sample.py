@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from distilled_stages import find_student, student_stage
+from distilled_stages import choose_weights, student_stage
 from evaluate_base import Prompt, kept, seed_of
 from ledger import Ledger
 from material import Captions
@@ -32,9 +32,19 @@ def weights_of(plan: Plan, part: Part, folder: Path) -> Path:
     """The file that a part runs.
 
     Raises:
-        ValueError: it is not there, or does not fit the plan.
+        ValueError: it is not there, does not fit the plan, or is the student of other weights than the plan's.
     """
-    return find_student(plan, folder / "students") if part.student else find_weights(plan, folder)
+    return _student(plan, part.steps, folder) if part.student else find_weights(plan, folder)
+
+
+@lru_cache(maxsize=64)
+def _student(plan: Plan, steps: int, folder: Path) -> Path:
+    chosen = choose_weights(plan, str(steps), folder)
+    if not chosen.student:
+        raise ValueError(
+            f"{plan.name}: {chosen.why}; `python examples/cascade/distill.py {plan.name}` makes one"
+        )
+    return chosen.weights
 
 
 @lru_cache(maxsize=64)
@@ -46,13 +56,11 @@ def digest(path: Path) -> str:
 def missing(row: Row, folder: Path) -> str | None:
     """Why a row cannot be made, or None."""
     for plan, part in zip(PLANS, row.parts, strict=False):
+        if not _fits(plan, replace(part, student=False), folder):
+            made = f"`python examples/cascade/train.py {plan.name}` makes them"
+            return f"no weights of {plan.name} as it is planned; {made}"
         if not _fits(plan, part, folder):
-            if part.student:
-                return "weights not shipped yet; `python examples/cascade/distill.py all` makes them"
-            name = plan.name
-            return (
-                f"no weights of {name} as it is planned; `python examples/cascade/train.py {name}` makes them"
-            )
+            return f"no student of {plan.name}'s weights; `python examples/cascade/distill.py {plan.name}` makes one"
     return None
 
 

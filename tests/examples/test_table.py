@@ -25,6 +25,7 @@ from torch import Tensor
 from word_states import WordStates
 
 from vdm_blocks.cascade import Grid, Stage
+from vdm_blocks.checkpoint import save_unet
 from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
@@ -65,9 +66,11 @@ def test_the_rows_are_the_paper_s_in_both_readings() -> None:
 def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
     row = next(row for row in paper_rows() if row.name == "constant-8-8")
     why = missing(row, tmp_path)
-    assert str(why).startswith("weights not shipped yet")
+    assert str(why).startswith("no weights of 1-base as it is planned")
+    save_unet(tmp_path / "1-base.safetensors", VideoUNet(PLANS[0].unet))
+    assert str(missing(row, tmp_path)).startswith("no student of 1-base's weights")
     full = next(row for row in paper_rows() if row.name == "constant-256-128")
-    assert str(missing(full, tmp_path)).startswith("no weights of 1-base as it is planned")
+    assert str(missing(full, tmp_path)).startswith("no weights of 2-tsr as it is planned")
     results = {
         "command": "c", "date": "d", "torch": "t", "comparisons": {},
         "settings": {
@@ -81,7 +84,7 @@ def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
             }
         ],
     }  # fmt: skip
-    assert "- `constant-8-8`: weights not shipped yet" in page(results)
+    assert "- `constant-8-8`: no weights of 1-base" in page(results)
 
 
 def test_rows_that_begin_alike_share_their_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
