@@ -34,3 +34,28 @@ def test_code_blocks_say_what_they_are(page: Path) -> None:
 def test_there_are_blocks_to_run() -> None:
     with_blocks = {page.name for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))}
     assert {"README.md", "getting-started.md", "extending.md", "choosing.md"} <= with_blocks
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    words = (
+        re.sub(r"[^\w\s-]", "", title.lower()).strip()
+        for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    )
+    return {re.sub(r"[-\s]+", "-", word) for word in words}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if path.startswith("https:"):
+            continue
+        target = page.parent / path if path else page
+        if target.parent.name == "notebooks":  # rendered from the source of the same name
+            target = ROOT / "examples" / "notebooks" / f"{target.stem}.py"
+        assert target.exists(), f"{page.name} links to {link}, and nothing is there"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}, and {path} has no such heading"

@@ -142,6 +142,15 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: v.write_video("a.mp4", torch.full((3, 1, 2, 2), torch.nan), fps=1),
         "with NaN",
     ),
+    "one seed, not a list": (lambda: foreign.Cascade([stage()]).sample(TEXT, seeds=1), "a list with one int"),
+    "noise in whole numbers": (
+        lambda: v.KeyedNoise(seeds=(1,), stage="a").normal((1, 2), step=0, dtype=torch.int32),
+        "floating-point",
+    ),
+    "levels beyond the schedule": (
+        lambda: v.uniform_logsnr_times(4, v.CosineSchedule(), logsnr_min=-60, logsnr_max=60),
+        "within its ends",
+    ),
     "one stage, not a list": (lambda: foreign.Cascade(stage()), "a list of stages"),
     "no conditioning": (lambda: foreign.sample(denoiser(), v.DDIM(), TIMES, X0, None), r"Conditioning\(\)"),
     "a caption for another batch": (lambda: denoiser()(X0[:1], T[:1], TEXT), r"text has shape \(2, 5, 8\)"),

@@ -13,6 +13,7 @@ from vdm_blocks.cascade.grid import Grid
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.upsample import upsample_space
 from vdm_blocks.diffusion.noise import KeyedNoise
+from vdm_blocks.diffusion.values import check_value
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.sampling.grids import check_times
 from vdm_blocks.sampling.loop import StepInfo, sample
@@ -97,6 +98,7 @@ class Stage:
         if (before is None) != (self.augmentation is None):
             wanted = "no video before it" if self.augmentation is None else "the video of the stage before it"
             raise ValueError(f"stage {self.name} takes {wanted}; got {'none' if before is None else 'one'}")
+        check_value("seeds", seeds, Sequence, "a list with one int per sample")
         if cond.text is not None and cond.text.shape[0] != len(seeds):
             raise ValueError(
                 f"stage {self.name} got {len(seeds)} seeds and {cond.text.shape[0]} rows of text; give one row a seed"

@@ -65,7 +65,13 @@ class KeyedNoise:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Standard normal noise of `shape`, whose first axis is the samples; `step` is the key of this draw."""
+        """Standard normal noise of `shape`, whose first axis is the samples; `step` is the key of this draw.
+
+        Raises:
+            ValueError: another batch size than the number of seeds, or a dtype of whole numbers.
+        """
+        if not dtype.is_floating_point:
+            raise ValueError(f"noise was asked for in {dtype}; ask for a floating-point dtype")
         if len(shape) == 0 or shape[0] != len(self.seeds):
             raise ValueError(
                 f"a draw of shape {tuple(shape)} asks for {shape[0] if shape else 'no'} samples, but there "

@@ -86,6 +86,11 @@ def _ends(schedule: Schedule, logsnr_min: float | None, logsnr_max: float | None
 def _times_of(schedule: Schedule, logsnr: Tensor) -> Tensor:
     times = schedule.time(logsnr).detach().cpu().clamp(0, 1)
     times[0], times[-1] = 1, 0
+    if not bool((times[:-1] > times[1:]).all()):
+        raise ValueError(
+            f"log-SNRs from {float(logsnr[0]):.4g} to {float(logsnr[-1]):.4g} in {len(times) - 1} steps leave the "
+            f"range of {schedule}, so several of them are one time; give logsnr_min and logsnr_max within its ends"
+        )
     return check_times(times)
 
 
@@ -95,7 +100,7 @@ def uniform_logsnr_times(
     """Uniform in log-SNR between the schedule's ends or those given; the first and last time stay 1 and 0.
 
     Raises:
-        ValueError: fewer than one step, or ends that are not finite.
+        ValueError: fewer than one step, or ends that are not finite or too far beyond the schedule's.
     """
     _check_steps(steps)
     low, high = _ends(schedule, logsnr_min, logsnr_max)
@@ -116,7 +121,8 @@ def karras_times(
     log-SNR. The first and last time stay 1 and 0.
 
     Raises:
-        ValueError: fewer than one step, rho outside [0.1, 1000], or ends that are not finite.
+        ValueError: fewer than one step, rho outside [0.1, 1000], or ends that are not finite or too far beyond the
+            schedule's.
     """
     _check_steps(steps)
     if not 0.1 <= rho <= 1000:
