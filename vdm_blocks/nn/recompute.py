@@ -40,7 +40,7 @@ def recompute_activations(module: nn.Module, on: bool = True) -> None:
     benchmarks held 284 MiB instead of 460 and took 1.07 times as long (16x24x40, one thread of an AMD EPYC). Gradients
     are the same to the bit. It is off at the start, because `torch.func`'s transforms cannot look through it.
 
-    >>> from vdm_blocks.nn.blocks import ResidualBlock
+    >>> from vdm_blocks.nn import ResidualBlock, recompute_activations
     >>> block = ResidualBlock(8, 8, 4)
     >>> recompute_activations(block)
     >>> block.recomputes
