@@ -151,6 +151,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: v.uniform_logsnr_times(4, v.CosineSchedule(), logsnr_min=-60, logsnr_max=60),
         "within its ends",
     ),
+    "pictures marked by numbers": (
+        lambda: v.TemporalAttention(4, heads=2)(torch.ones(1, 4, 2, 4, 4), torch.ones(1, 2)),
+        "images is torch.float32",
+    ),
     "one stage, not a list": (lambda: foreign.Cascade(stage()), "a list of stages"),
     "no conditioning": (lambda: foreign.sample(denoiser(), v.DDIM(), TIMES, X0, None), r"Conditioning\(\)"),
     "a caption for another batch": (lambda: denoiser()(X0[:1], T[:1], TEXT), r"text has shape \(2, 5, 8\)"),

@@ -66,6 +66,7 @@ from vdm_blocks.distillation import (
     save_student,
 )
 from vdm_blocks.models import VideoUNet
+from vdm_blocks.sampling import DDIM
 from vdm_blocks.types import Conditioning, Denoiser
 
 HERE = Path(__file__).parent
@@ -308,7 +309,8 @@ class Distillation:
         """How far samples are from held-out clips, at each seed."""
         sampling = SAMPLING[self.plan.name]
         half = Half(denoiser, self.device, enabled=not self.args.float32)
-        stage = stage_around(self.plan, told(self.plan, half, sampling, steps), steps, sampling)
+        rule = DDIM() if steps == self.recipe.start else self.recipe.rule
+        stage = stage_around(self.plan, told(self.plan, half, sampling, steps), steps, sampling, rule)
         seeds, clips = self.args.judge_seeds, self.args.judge_clips
         return judged(self.plan, stage, self.captions, seeds=seeds, clips=clips)
 
@@ -362,10 +364,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--effort", type=float, default=1.0, help="factor on all updates")
     parser.add_argument("--batch", type=int, help="clips of an update")
     parser.add_argument(
-        "--width",
-        type=float,
-        default=2.0,
-        help="standard deviations that a rung may be worse than the teacher",
+        "--width", type=float, default=2.0, help="deviations that a rung may be worse than the teacher"
     )
     parser.add_argument(
         "--method",

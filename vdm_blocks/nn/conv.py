@@ -15,10 +15,14 @@ def frame_mask(images: Tensor | None, frames: int) -> Tensor | None:
     """`images`, bool (B,) or (B, T), as (B, T).
 
     Raises:
-        ValueError: (B, T) with another T.
+        ValueError: another dtype or shape, or (B, T) with another T.
     """
     if images is None:
         return None
+    if images.dtype != torch.bool or images.ndim not in (1, 2):
+        raise ValueError(
+            f"images is {images.dtype} of shape {tuple(images.shape)}; it must be bool, (B,) or (B, T)"
+        )
     if images.ndim == 1:
         return images[:, None].expand(-1, frames)
     if images.shape[1] != frames:
