@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sampling import (
     OSCILLATING,
@@ -25,10 +26,17 @@ from vdm_blocks.checkpoint import file_hash, load_network, read_info
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, Oscillating, StaticThreshold
 from vdm_blocks.denoisers.residual import ResidualNetwork
-from vdm_blocks.distillation import DistilledGuidance, Jumps, ScaleAdapter, ScaleRange, load_student
+from vdm_blocks.distillation import (
+    DistilledGuidance,
+    Jumps,
+    ScaleAdapter,
+    ScaleRange,
+    load_student,
+    stochastic_jumps,
+)
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.models.tiled import TiledNetwork
-from vdm_blocks.sampling import DDIM, uniform_times
+from vdm_blocks.sampling import DDIM, DistilledStochastic, StepRule, uniform_times
 from vdm_blocks.types import Denoiser
 
 STUDENTS = WEIGHTS / "students"
@@ -51,6 +59,7 @@ class Recipe:
         rate: learning rate of the guidance at its start.
         rung_rate: of a rung.
         last: the time of the last evaluation, from which a sample goes straight to its end; 0 for a uniform grid.
+        rule: how a rung is sampled in its own number of steps, which says what jumps it learns.
         shipped: steps of the rung that is shipped and that the demo takes.
     """
 
@@ -62,11 +71,21 @@ class Recipe:
     rate: float = 1e-3
     rung_rate: float = 5e-4
     last: float = 0.35
+    rule: DDIM | DistilledStochastic = DDIM()  # noqa: RUF009 - frozen
     shipped: int = STEPS
 
 
 RECIPES: dict[str, Recipe] = {
-    "1-base": Recipe(full=256, guidance=180, halving=40, batch=3, rate=5e-4, rung_rate=2e-4, last=0.0),
+    "1-base": Recipe(
+        full=256,
+        guidance=180,
+        halving=40,
+        batch=3,
+        rate=5e-4,
+        rung_rate=2e-4,
+        last=0.0,
+        rule=DistilledStochastic(),
+    ),
     "2-tsr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
     "3-ssr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
     "4-ssr": Recipe(halving=20, last=0.5),
@@ -77,7 +96,8 @@ RECIPES: dict[str, Recipe] = {
 """For about twenty minutes on two cores, all stages together; a zoo that is used would take a hundred times as many
 updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little noise:
 their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`. 7-ssr ships
-four steps, because eight of its evaluations alone take two and a half minutes on two cores."""
+four steps, because eight of its evaluations alone take two and a half minutes on two cores. The base holds its things
+together longer where noise is put back, as its teacher does; its rungs serve half as many steps of DDIM besides."""
 
 
 def times_of(plan: Plan, steps: int) -> Tensor:
@@ -89,7 +109,11 @@ def times_of(plan: Plan, steps: int) -> Tensor:
 
 
 def jumps_of(plan: Plan, steps: int) -> Jumps:
-    """The steps of `times_of`, each by way of the time that lies between on the grid of twice as many."""
+    """What a rung learns: the steps of `times_of`, each by way of a time of the grid of twice as many; or, for the
+    stochastic rule, jumps of twice that length.
+    """
+    if isinstance(RECIPES[plan.name].rule, DistilledStochastic):
+        return stochastic_jumps(steps)
     fine = times_of(plan, 2 * steps).tolist()
     return Jumps(t=tuple(fine[:-1:2]), mid=tuple(fine[1::2]), s=tuple(fine[2::2]))
 
@@ -142,8 +166,12 @@ def student_stage(
     network: VideoUNet | ScaleAdapter,
     steps: int = STEPS,
     sampling: Sampling | None = None,
+    rule: StepRule[Any] | None = None,
 ) -> Stage:
-    """A stage of the cascade around its student, in `steps` steps of DDIM and one evaluation a step."""
+    """A stage of the cascade around its student, in `steps` steps and one evaluation a step.
+
+    The rule is the recipe's where none is given and `steps` are the shipped number, and else DDIM.
+    """
     sampling = SAMPLING[plan.name] if sampling is None else sampling
     unet = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(unet, VideoUNet)
@@ -156,16 +184,21 @@ def student_stage(
             TiledNetwork(model.network, tile=sampling.tile, margin=margin, divisor=unet.spec.divisor),
             schedule=plan.schedule,
         )
-    return stage_around(plan, told(plan, model, sampling, steps), steps, sampling)
+    recipe = RECIPES[plan.name]
+    if rule is None:
+        rule = recipe.rule if steps == recipe.shipped else DDIM()
+    return stage_around(plan, told(plan, model, sampling, steps), steps, sampling, rule)
 
 
-def stage_around(plan: Plan, denoiser: Denoiser, steps: int, sampling: Sampling) -> Stage:
-    """The stage with another denoiser, in `steps` steps of DDIM."""
+def stage_around(
+    plan: Plan, denoiser: Denoiser, steps: int, sampling: Sampling, rule: StepRule[Any]
+) -> Stage:
+    """The stage with another denoiser and rule, in `steps` steps."""
     return Stage(
         name=plan.name,
         grid=plan.grid,
         denoiser=denoiser,
-        step=DDIM(),
+        step=rule,
         times=times_of(plan, steps),
         augmentation=ConditioningAugmentation() if plan.unet.cond_channels else None,
         snr=plan.snr,

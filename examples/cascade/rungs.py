@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from distill_parts import blank
@@ -35,14 +36,19 @@ from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.distillation import FreshNoise, ScaleAdapter, load_student
 from vdm_blocks.metrics import psnr
 from vdm_blocks.models import VideoUNet
-from vdm_blocks.sampling import DDIM, uniform_times
+from vdm_blocks.sampling import DDIM, StepRule, uniform_times
 from vdm_blocks.video.pixels import from_bytes, to_bytes
 from vdm_blocks.video.sheet import contact_sheet
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
-ALIKE = {"matching": FreshNoise(), "consistency": FreshNoise()}
-"""Methods whose students are sampled by another rule than DDIM."""
+RULES: dict[str, StepRule[Any]] = {
+    "matching": FreshNoise(),
+    "consistency": FreshNoise(),
+    "multistep": DDIM(),
+    "ddim": DDIM(),
+}
+"""By which the students of each method are sampled, where it is not the recipe's rule."""
 ON_UNIFORM = ("uniform", "own", "multistep", "matching")
 """Methods that are sampled on the uniform grid, whatever the stage's own."""
 
@@ -74,6 +80,8 @@ def variants(plan: Plan, args: argparse.Namespace) -> list[Variant]:
         method, _, steps = path.stem.rpartition("-")
         name = "student" if method == "rung" else method
         found.append(Variant(name=name, weights=path, steps=int(steps), method=method))
+        if method == "rung" and RECIPES[plan.name].rule != DDIM() and int(steps) > 1:
+            found.append(Variant(name="student, DDIM", weights=path, steps=int(steps) // 2, method="ddim"))
     shipped = Path(args.weights) / "students" / f"{plan.name}.safetensors"
     if shipped.is_file():
         count = RECIPES[plan.name].shipped
@@ -99,8 +107,9 @@ def stage_of(plan: Plan, variant: Variant, sampling: Sampling) -> tuple[Stage, V
         network.eval()
     inner = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(inner, VideoUNet)
-    stage = student_stage(plan, network, variant.steps, sampling)
-    return replace(stage, step=ALIKE.get(variant.method, DDIM()), times=times), inner
+    stepping = RULES.get(variant.method, RECIPES[plan.name].rule)
+    stage = student_stage(plan, network, variant.steps, sampling, stepping)
+    return replace(stage, times=times), inner
 
 
 class Evaluations:
@@ -120,7 +129,7 @@ def settings(plan: Plan, variant: Variant, sampling: Sampling) -> str:
     return (
         f"rung {plan.name} {file_hash(variant.weights)[:12]} {variant.method} {how} {grid_of(plan)} {plan.snr} "
         f"{RECIPES[plan.name].last} "
-        f"{plan.noise} {plan.detail} {torch.get_num_threads()}"
+        f"{plan.noise} {plan.detail} {plan.schedule} {RECIPES[plan.name].rule} {torch.get_num_threads()}"
     )
 
 

@@ -22,15 +22,16 @@ change are measured anew.
 
 *Teacher* is the undistilled stage in {full}, guided where the stage is. *Student* is a rung of `distill.py`: guidance
 distilled into a network that is told the scale, then the steps halved, one evaluation a step. *Undistilled* is the
-teacher in as few steps. All of these take DDIM's steps, the base on the uniform grid, and the upper stages on one
-whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which they go straight to the end: *uniform grid* shows
-what the evaluations beyond it would add. *As in the demo* is how `sampling.py` has the teacher. *To the teacher* is
-the root mean square difference from the teacher's video of the same noise and condition, for values in [-1, 1]. *To
-held-out clips* is the energy distance between patches of 2 frames by 4 by 4 pixels, as they are and without their
-means, of samples and of held-out clips: lower is better. *Fit* is, for the base, the share of what the caption names
-that the judge reads, and for the others PSNR in dB against the true clip, which favours the blurred mean of all that
-could be there. A figure after ± is the standard deviation over {seeds} seeds, each a noise and a held-out clip of its
-own. The upper stages are measured on a part of their grid."""
+teacher in as few steps. All of these take DDIM's steps, except that the base's rungs are sampled by the stochastic
+rule that they were distilled for, and also (*student, DDIM*) in half as many steps of DDIM. The base takes the
+uniform grid, and the upper stages one whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which they go
+straight to the end: *uniform grid* shows what the evaluations beyond it would add. *As in the demo* is how
+`sampling.py` has the teacher. *To the teacher* is the root mean square difference from the teacher's video of the
+same noise and condition, for values in [-1, 1]. *To held-out clips* is the energy distance between patches of 2
+frames by 4 by 4 pixels, as they are and without their means, of samples and of held-out clips: lower is better. *Fit*
+is, for the base, the share of what the caption names that the judge reads, and for the others PSNR in dB against the
+true clip, which favours the blurred mean of all that could be there. A figure after ± is the standard deviation over
+{seeds} seeds, each a noise and a held-out clip of its own. The upper stages are measured on a part of their grid."""
 NOTES = "<!-- notes -->", "<!-- end of notes -->"
 """What stands between these on the page was written by hand, and is kept."""
 
@@ -151,16 +152,19 @@ def verdict(stage: Sequence[Row]) -> str:
     few = f"The fewest steps are {min(inside)} that lie" if inside else "No rung lies"
     tail = f"; outside it are {', '.join(outside)}" if outside else ""
     eight = eight_of(stage) or rungs[0]
-    plain = [row for row in stage if (row["name"], row["steps"]) == ("undistilled", eight["steps"])]
-    nearer = [
-        f" They are {eight['distance']:.3f} from the teacher's own video, the undistilled network in as many steps "
-        f"{row['distance']:.3f} in {row['evaluations']:.0f} evaluations."
-        for row in plain
-    ]
+    at_eight = {row["name"]: row for row in stage if row["steps"] == eight["steps"]}
+    plain, same = at_eight.get("undistilled"), at_eight.get("student, DDIM", eight)
+    nearer = ""
+    if plain is not None:
+        nearer = (
+            f" From the same noise, {same['steps']} steps of DDIM end {same['distance']:.3f} from the teacher's own "
+            f"video, and those of the undistilled network, in {plain['evaluations']:.0f} evaluations, "
+            f"{plain['distance']:.3f}."
+        )
     less, faster = full["evaluations"] / eight["evaluations"], full["seconds"] / eight["seconds"]
     return (
         f"{few} within two standard deviations of the teacher{tail}. {eight['steps']} steps take {less:.0f} times "
-        f"fewer evaluations and {faster:.0f} times less time than the teacher.{''.join(nearer)}"
+        f"fewer evaluations and {faster:.0f} times less time than the teacher.{nearer}"
     )
 
 
@@ -184,8 +188,8 @@ def picture(path: Path, stages: dict[str, list[Row]]) -> bool:
                 middle = stage[0]["quality"]
                 axes.axhspan(middle - spread, middle + spread, color="0.92")
                 axes.axhline(middle, color="0.5", lw=1)
-            for kind, mark in (("student", "o-"), ("undistilled", "s--"), ("multistep", "^"), ("consistency", "v"),
-                               ("matching", "D")):  # fmt: skip
+            for kind, mark in (("student", "o-"), ("student, DDIM", "x:"), ("undistilled", "s--"),
+                               ("multistep", "^"), ("consistency", "v"), ("matching", "D")):  # fmt: skip
                 own = [row for row in stage if row["name"] == kind]
                 if own:
                     axes.plot([r["steps"] for r in own], [r[key] for r in own], mark, label=kind, ms=4)

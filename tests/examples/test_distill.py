@@ -13,7 +13,7 @@ import distill
 import pytest
 import rungs
 import torch
-from distill_parts import Teller
+from distill_parts import Teller, blank
 from distilled_stages import (
     RECIPES,
     Chosen,
@@ -22,6 +22,7 @@ from distilled_stages import (
     is_guided,
     jumps_of,
     short_hash,
+    student_stage,
     times_of,
 )
 from ledger import Ledger
@@ -33,7 +34,7 @@ from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_unet
 from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, VideoUNet
-from vdm_blocks.sampling import uniform_times
+from vdm_blocks.sampling import DDIM, DistilledStochastic, uniform_times
 
 LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
 
@@ -174,7 +175,7 @@ def test_the_page_adds_up_what_eight_steps_save() -> None:
     assert "640 evaluations" in said
     assert "40.0 times fewer (by stage 64, 16)" in said
     assert "120 and 3.0 seconds, 40.0 times less" in said
-    assert "0.100 in 8 evaluations" in verdict(stages["4-ssr"])
+    assert "those of the undistilled network, in 8 evaluations, 0.100" in verdict(stages["4-ssr"])
     assert in_all({"7-ssr": stages["7-ssr"]}) == ""
 
 
@@ -196,10 +197,22 @@ def test_a_stages_grid_halves_all_the_way_down_and_ends_from_its_last_time(name:
         assert (float(times[0]), float(times[-1])) == (1.0, 0.0)
         between = last + (1 - last) / steps
         assert float(times[-2]) == pytest.approx(between, abs=1e-12)
-        assert all(jumps.makes(float(t), float(s)) for t, s in pairwise(times))
         assert all(t > mid > s for t, mid, s in jumps)
-        assert jumps.by_way_of(jumps_of(plan, 2 * steps)) == jumps
+        if isinstance(RECIPES[name].rule, DistilledStochastic):
+            following = [*times[2:], *[times[-1]] * 2][:steps]
+            assert all(jumps.makes(float(t), float(s)) for t, s in zip(times[:-1], following, strict=True))
+        else:
+            assert all(jumps.makes(float(t), float(s)) for t, s in pairwise(times))
+            assert jumps.by_way_of(jumps_of(plan, 2 * steps)) == jumps
     assert (times_of(BASE, 8) == uniform_times(8)).all()
+
+
+def test_a_student_is_sampled_by_its_rule_in_its_own_steps_and_by_ddim_in_others() -> None:
+    plan = tiny("1-base")
+    network = blank(plan)
+    assert student_stage(plan, network, 8).step == DistilledStochastic()
+    assert student_stage(plan, network, 4).step == DDIM()
+    assert student_stage(plan, network, 4, rule=DistilledStochastic()).step == DistilledStochastic()
 
 
 def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
