@@ -1,8 +1,8 @@
 """README's picture: a fixed list of prompts, one seed, nothing picked: `python examples/cascade/showcase.py`.
 
 Samples the first four stages, to 32x192x320, for each prompt, and saves a row of frames a prompt. The last two
-prompts show combinations that heldout.json keeps out of training. With --beside the row is that of the teachers, three
-frames, and after them the same three from the students, by the same seed.
+prompts show combinations that heldout.json keeps out of training. With --beside, for every second prompt, the row is
+three frames of the teachers', and after them the same three of the students', by the same seed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from distilled_stages import choose_weights, load_chosen
 from memory import keep_memory
-from sampling import load_stages
+from sampling import WEIGHTS, load_stages
 from stages import PLANS
 from torch import Tensor
 
 from vdm_blocks import Cascade, Conditioning, MiniLMEncoder, contact_sheet
 
-PROMPTS = (
+PROMPTS: tuple[str, ...] = (
     "a penguin dances in front of a red umbrella",
     "a big tiger jumps by the sea",
     "a frog moves right on green grass",
@@ -43,20 +43,22 @@ def main() -> None:
     args = arguments()
     keep_memory()
     torch.set_num_threads(args.threads)
-    cascades = [Cascade(load_stages(args.stages))]
+    weights = Path(args.weights)
+    cascades, prompts = [Cascade(load_stages(args.stages, weights))], PROMPTS
     if args.beside:
-        cascades.append(Cascade([load_chosen(p, choose_weights(p, "default")) for p in PLANS[: args.stages]]))
-    encoded = MiniLMEncoder.load().encode(PROMPTS)
+        students = [load_chosen(p, choose_weights(p, "default", weights)) for p in PLANS[: args.stages]]
+        cascades, prompts = [*cascades, Cascade(students)], PROMPTS[::2]
+    encoded = MiniLMEncoder.load().encode(prompts)
     rows: list[Tensor] = []
-    for i, prompt in enumerate(PROMPTS):
+    for i, prompt in enumerate(prompts):
         cond = Conditioning(text=encoded.states[i : i + 1], text_mask=encoded.mask[i : i + 1])
         made = [cascade.sample(cond, seeds=[args.seed])[0] for cascade in cascades]
         rows.append(torch.cat([evenly(video, 6 // len(made)) for video in made], dim=1))
-        print(f"{i + 1}/{len(PROMPTS)} {prompt}", flush=True)
+        print(f"{i + 1}/{len(prompts)} {prompt}", flush=True)
     path = Path(args.out) if args.out else PICTURES / ("distilled.png" if args.beside else "showcase.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     title = ": teachers, then students" if args.beside else ""
-    contact_sheet(path, rows, [prompt + title for prompt in PROMPTS], frames=6, cell_height=96)
+    contact_sheet(path, rows, [prompt + title for prompt in prompts], frames=6, cell_height=96)
     print(path)
 
 
@@ -73,6 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=int, default=4)
     parser.add_argument("--beside", action="store_true", help="teachers left, their students right")
+    parser.add_argument("--weights", default=str(WEIGHTS), help="folder of the stages' weights")
     parser.add_argument("--out", default="", help="the picture; in docs/pictures by default")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args()
