@@ -10,7 +10,14 @@ import math
 from dataclasses import dataclass
 
 from vdm_blocks.cascade.grid import Grid
-from vdm_blocks.diffusion import CosineSchedule, IndependentNoise, MixedNoise, NoiseSchedule, VideoNoise
+from vdm_blocks.diffusion import (
+    CosineSchedule,
+    IndependentNoise,
+    MixedNoise,
+    NoiseSchedule,
+    ShiftedSchedule,
+    VideoNoise,
+)
 from vdm_blocks.models import (
     LevelSpec,
     SpatialAttentionSpec,
@@ -98,6 +105,7 @@ ATTENTION = TemporalAttentionSpec(heads=4)
 
 BASE = Plan(
     name="1-base",
+    schedule=ShiftedSchedule(base=CosineSchedule(), resolution=192),
     noise=MixedNoise(a=1.0),
     grid=Grid(frames=16, height=24, width=40, fps=3),
     unet=UNetSpec(
@@ -112,7 +120,12 @@ BASE = Plan(
     training=Training(
         frames=16,
         crop=None,
-        phases=(Phase(steps=2200, batch=5, clips=0.65, images=0.15, ray_clips=0.15, ray_images=0.05),),
+        phases=(
+            Phase(
+                steps=1650, batch=5, clips=0.65, images=0.15, ray_clips=0.15, ray_images=0.05, together=True
+            ),
+        ),
+        rate=6e-4,
     ),
 )
 
