@@ -1,7 +1,8 @@
 """Measure the cascade: `python examples/cascade/evaluate.py` writes docs/results.md and docs/results.json.
 
 Every measurement is kept as soon as it is made, so a stopped run goes on where it was, and two may share the work
-(--parts base, --parts sr).
+(--parts base, --parts sr). `--parts table` writes the paper's table beside it, as `table.py` does; that one measures
+a single row again: `table.py --row NAME`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import evaluate_base
 import evaluate_stages
+import table
 import torch
 from judge import Judge
 from ledger import Ledger
@@ -34,7 +36,7 @@ from vdm_blocks.video.sheet import contact_sheet
 
 JUDGE = HERE / "judge" / "judge.safetensors"
 PICTURE = "results-base.png"
-PARTS = ("base", "sr")
+PARTS = ("base", "sr", "table")
 
 
 def main() -> int:
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     parts = tuple(args.parts.split(","))
     if not set(parts) <= set(PARTS):
-        raise ValueError(f"--parts is {args.parts!r}; give one or both of {','.join(PARTS)}")
+        raise ValueError(f"--parts is {args.parts!r}; give some of {','.join(PARTS)}")
     if min(args.prompts, args.clips) < 2:
         raise ValueError(
             f"--prompts is {args.prompts} and --clips {args.clips}; a standard error takes two at least"
@@ -80,6 +82,9 @@ def run(args: argparse.Namespace) -> None:
     (out / "results.md").write_text(page(results), encoding="utf-8")
     if not args.quiet:
         print(f"wrote {out / 'results.md'}")
+    if "table" in parts:
+        own = ["--weights", args.weights, "--out", args.out, "--threads", str(args.threads)]
+        table.run(table.arguments([*own, *(["--quiet"] if args.quiet else [])]))
 
 
 def measure_base(
@@ -168,7 +173,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measure the cascade; writes docs/results.md and results.json."
     )
-    parser.add_argument("--parts", default="base,sr", help="base, sr or both")
+    parser.add_argument("--parts", default="base,sr", help="some of base, sr and table")
     parser.add_argument(
         "--stages", default="", help="of the super-resolution stages, these alone: 2-tsr,3-ssr"
     )
