@@ -188,8 +188,8 @@ def picture(path: Path, stages: dict[str, list[Row]]) -> bool:
                 middle = stage[0]["quality"]
                 axes.axhspan(middle - spread, middle + spread, color="0.92")
                 axes.axhline(middle, color="0.5", lw=1)
-            for kind, mark in (("student", "o-"), ("student, DDIM", "x:"), ("undistilled", "s--"),
-                               ("multistep", "^"), ("consistency", "v"), ("matching", "D")):  # fmt: skip
+            for kind, mark in (("student", "C0o-"), ("student, DDIM", "C2x:"), ("undistilled", "C1s--"),
+                               ("multistep", "C3^"), ("consistency", "C4v"), ("matching", "C5D")):  # fmt: skip
                 own = [row for row in stage if row["name"] == kind]
                 if own:
                     axes.plot([r["steps"] for r in own], [r[key] for r in own], mark, label=kind, ms=4)

@@ -57,8 +57,8 @@ def main() -> None:
         print(f"{i + 1}/{len(prompts)} {prompt}", flush=True)
     path = Path(args.out) if args.out else PICTURES / ("distilled.png" if args.beside else "showcase.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = ": teachers, then students" if args.beside else ""
-    contact_sheet(path, rows, [prompt + title for prompt in prompts], frames=6, cell_height=96)
+    title, height = (": teachers, then students", 64) if args.beside else ("", 96)
+    contact_sheet(path, rows, [prompt + title for prompt in prompts], frames=6, cell_height=height)
     print(path)
 
 
