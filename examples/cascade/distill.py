@@ -315,17 +315,17 @@ class Distillation:
         return judged(self.plan, stage, self.captions, seeds=seeds, clips=clips)
 
     def ship(self, ladder: Ladder) -> None:
-        """Writes the weights of the rung that is shipped, or of the fewest steps above it, in half precision."""
-        done = [r for r in ladder.rungs if r.rung.steps >= self.recipe.shipped] or list(ladder.rungs[-1:])
-        best = done[-1]
-        student = model_of(self.plan, blank(self.plan))
+        """Writes the weights for the shipped steps of DDIM, or for the fewest above them, in half precision."""
+        least = self.recipe.shipped * (1 if self.recipe.rule == DDIM() else 2)
+        done = [r for r in ladder.rungs if r.rung.steps >= least] or list(ladder.rungs[:1])
+        best, student = done[-1], model_of(self.plan, blank(self.plan))
         student.load_state_dict(load_file(self.folder / best.weights))
         network = network_of(student)
         assert isinstance(network, VideoUNet | ScaleAdapter)
         notes = {
             "stage": self.plan.name,
             "teacher": short_hash(self.weights),
-            "steps": str(best.rung.steps),
+            "rung": str(best.rung.steps),
             "recipe": repr(self.recipe),
             "seed": str(self.args.seed),
         }
@@ -333,7 +333,7 @@ class Distillation:
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"{self.plan.name}.safetensors"
         save_student(path, network, notes=notes)
-        print(f"{self.plan.name}: wrote {path}, {best.rung.steps} steps ({file_hash(path)[:12]})", flush=True)
+        print(f"{self.plan.name}: wrote {path}, rung {best.rung.steps} ({file_hash(path)[:12]})", flush=True)
 
 
 def recipe_for(plan: Plan, args: argparse.Namespace) -> Recipe:

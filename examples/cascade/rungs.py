@@ -46,6 +46,7 @@ RULES: dict[str, StepRule[Any]] = {
     "matching": FreshNoise(),
     "consistency": FreshNoise(),
     "multistep": DDIM(),
+    "shipped": DDIM(),
     "ddim": DDIM(),
 }
 """By which the students of each method are sampled, where it is not the recipe's rule."""

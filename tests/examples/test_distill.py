@@ -207,11 +207,10 @@ def test_a_stages_grid_halves_all_the_way_down_and_ends_from_its_last_time(name:
     assert (times_of(BASE, 8) == uniform_times(8)).all()
 
 
-def test_a_student_is_sampled_by_its_rule_in_its_own_steps_and_by_ddim_in_others() -> None:
+def test_a_student_is_sampled_by_ddim_unless_another_rule_is_asked_for() -> None:
     plan = tiny("1-base")
     network = blank(plan)
-    assert student_stage(plan, network, 8).step == DistilledStochastic()
-    assert student_stage(plan, network, 4).step == DDIM()
+    assert student_stage(plan, network, 8).step == DDIM()
     assert student_stage(plan, network, 4, rule=DistilledStochastic()).step == DistilledStochastic()
 
 
