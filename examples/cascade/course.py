@@ -9,13 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vdm_blocks.training.state import TrainingState
 
-__all__ = ["Course", "common_arguments"]
+__all__ = ["Course", "common_arguments", "descend"]
 
 Row = tuple[float, ...]
 """A step's number and its scores."""
+
+
+def descend(state: TrainingState, loss: Tensor) -> None:
+    """One step down `loss`, its gradient no longer than 1, and the average and the count of steps after it."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.ema.update(state.network)
+    state.step += 1
 
 
 class Course:

@@ -135,12 +135,13 @@ class Judge(nn.Module):
         save_tensors(path, half, {"answers": json.dumps(dict(self.spec.answers)), **notes})
 
     @classmethod
-    def load(cls, path: Path) -> Judge:
+    def load(cls, path: str | Path) -> Judge:
         """The judge at `path`, ready to read.
 
         Raises:
             ValueError: no such file.
         """
+        path = Path(path)
         if not path.is_file():
             raise ValueError(f"there is no judge at {path}; examples/cascade/train_judge.py makes one")
         with safe_open(path, framework="pt") as file:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from course import descend
 from material import Captions, lower, raise_, stream, text_of, unpack
 from memory import keep_memory
 from muon import Muon
@@ -165,12 +166,7 @@ class Run:
         if self.residual is not None:
             losses = losses * self.residual.precision(self.denoiser.schedule.logsnr(t), cond).to(losses)
         loss = losses.mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.state.optimizer.step()
-        self.state.optimizer.zero_grad(set_to_none=True)
-        self.state.ema.update(self.network)
-        self.state.step = step + 1
+        descend(self.state, loss)
         return loss.item()
 
     def augmented(

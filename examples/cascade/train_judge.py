@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from course import Course, common_arguments
+from course import Course, common_arguments, descend
 from judge import ATTRIBUTES, Judge, JudgeSpec, truth, vocabulary
 from memory import keep_memory
 from muon import Muon
@@ -80,12 +80,7 @@ def step(state: TrainingState, pack: SpritePack, args: argparse.Namespace) -> tu
     with torch.autocast("cpu", torch.bfloat16, enabled=not args.float32):
         logits = judge(video, images)
     losses = {name: loss(logits[name].float(), labels(judge, name, samples), images) for name in ATTRIBUTES}
-    torch.stack(tuple(losses.values())).sum().backward()
-    torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.ema.update(judge)
-    state.step = number + 1
+    descend(state, torch.stack(tuple(losses.values())).sum())
     return (float(number), *(x.item() for x in losses.values()))
 
 

@@ -20,7 +20,7 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from altered import altered
-from course import Course, common_arguments
+from course import Course, common_arguments, descend
 from material import Captions
 from retrieval import retrieval_shares
 from torch import Tensor
@@ -160,12 +160,7 @@ def step(state: TrainingState, data: Material, bank: Bank, args: argparse.Namesp
         loss
         + (F.cross_entropy(logits[:clips], label[:clips]) + F.cross_entropy(back[:clips], label[:clips])) / 2
     )
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([x for x in model.parameters() if x.requires_grad], 1.0)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.ema.update(model)
-    state.step = number + 1
+    descend(state, loss)
     right = (logits.argmax(1) == label).float()
     returned = (back.argmax(1) == label).float()[:clips]
     scores = (loss, right[:clips].mean(), right[clips:].mean(), returned.mean(), model.sharpness.exp())
