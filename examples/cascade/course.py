@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from team import ALONE, Team
 from torch import Tensor
 
 from vdm_blocks.training.state import TrainingState
@@ -19,14 +20,19 @@ Row = tuple[float, ...]
 """A step's number and its scores."""
 
 
-def descend(state: TrainingState, loss: Tensor) -> None:
-    """One step down `loss`, its gradient no longer than 1, and the average and the count of steps after it."""
+def descend(state: TrainingState, loss: Tensor, team: Team = ALONE) -> float:
+    """One step down `loss`, its gradient no longer than 1, and the average and the count of steps after it.
+
+    Returns the loss, which with a `team` is the mean of all its processes' losses, as the gradient is of theirs.
+    """
     loss.backward()
+    mean = team.average(state.network, loss)
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.ema.update(state.network)
     state.step += 1
+    return mean.item()
 
 
 class Course:

@@ -110,9 +110,9 @@ BASE = Plan(
     grid=Grid(frames=16, height=24, width=40, fps=3),
     unet=UNetSpec(
         levels=(
-            level(128, temporal=ATTENTION, text=True),
-            level(192, temporal=ATTENTION, attend=True, text=True),
-            level(224, temporal=ATTENTION, attend=True, text=True),
+            level(80, temporal=ATTENTION),
+            level(128, 3, temporal=ATTENTION, attend=True, text=True),
+            level(144, 2, temporal=ATTENTION, attend=True, text=True),
         ),
         fold=2,
         frame_positions=True,
@@ -121,11 +121,11 @@ BASE = Plan(
         frames=16,
         crop=None,
         phases=(
+            Phase(steps=2500, batch=8, images=0.85, ray_images=0.15, together=True),
             Phase(
-                steps=1650, batch=5, clips=0.65, images=0.15, ray_clips=0.15, ray_images=0.05, together=True
+                steps=2400, batch=10, clips=0.6, images=0.2, ray_clips=0.15, ray_images=0.05, together=True
             ),
         ),
-        rate=6e-4,
     ),
 )
 

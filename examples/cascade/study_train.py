@@ -71,9 +71,7 @@ class Learner:
             losses = loss_of(self.denoiser, video, t, cond, generator=noise)
         if self.residual is not None:
             losses = losses * self.residual.precision(self.denoiser.schedule.logsnr(t), cond).to(losses)
-        loss = losses.mean()
-        descend(self.state, loss)
-        return loss.item()
+        return descend(self.state, losses.mean())
 
     def rate(self) -> float:
         """50 steps of warm-up, constant, and linear to a fiftieth over the last 30%."""

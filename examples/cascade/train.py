@@ -22,6 +22,7 @@ from memory import keep_memory
 from muon import Muon
 from peek import peek
 from stages import PLANS, Phase, Plan, Training
+from team import Team
 from torch import Tensor
 
 from vdm_blocks.checkpoint import file_hash, load_network, save_network
@@ -47,12 +48,14 @@ def main() -> None:
         names = ", ".join(plan.name for plan in PLANS)
         sys.exit(f"there is no stage {args.stage!r}; choose one of {names}, or all")
     captions = Captions(MiniLMEncoder.load())
+    team = Team.join(torch.device(args.device))
+    args.quiet = args.quiet or not team.writes
     for plan in plans:
         if args.smoke:
             plan = smoke(plan)
         index = [p.name for p in PLANS].index(plan.name)
         try:
-            Run(plan, PLANS[index - 1] if index else None, captions, args).train()
+            Run(plan, PLANS[index - 1] if index else None, captions, team, args).train()
         except ValueError as error:
             sys.exit(f"train: {error}")
 
@@ -60,8 +63,10 @@ def main() -> None:
 class Run:
     """One stage's training, from its last checkpoint to its last step."""
 
-    def __init__(self, plan: Plan, before: Plan | None, captions: Captions, args: argparse.Namespace) -> None:
-        self.plan, self.before, self.captions, self.args = plan, before, captions, args
+    def __init__(
+        self, plan: Plan, before: Plan | None, captions: Captions, team: Team, args: argparse.Namespace
+    ) -> None:
+        self.plan, self.before, self.captions, self.team, self.args = plan, before, captions, team, args
         self.folder = Path(args.out) / plan.name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(args.device)
@@ -109,6 +114,8 @@ class Run:
                         f"{(now - began) / (step + 1 - start):.2f} s/step  {left / 60:.1f} min left",
                         flush=True,
                     )
+            if not self.team.writes:
+                continue
             if now - saved > self.args.save_every or step + 1 == total:
                 saved = now
                 self.state.save(self.file, run=self.identity)
@@ -119,17 +126,19 @@ class Run:
                 with self.state.ema.applied(self.network):
                     sheet = self.folder / f"sheet-{step + 1}.png"
                     peek(sheet, self.plan, self.before, self.network, self.captions, batch)
-        self.export(Path(self.args.weights) / f"{name}.safetensors")
+        if self.team.writes:
+            self.export(Path(self.args.weights) / f"{name}.safetensors")
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
-        """(step, batch) from the step reached to the last; sample numbers follow from the step alone."""
+        """(step, our part of the batch) from the step reached to the last; sample numbers follow from the step alone."""
         first, number = 0, 0
         for phase in self.plan.training.phases:
             done = min(max(self.state.step - first, 0), phase.steps)
             if done < phase.steps:
                 source = stream(self.plan, phase, self.before, seed=self.args.seed, data=self.args.data)
                 start = number + done * phase.batch
-                loader = source.loader(phase.batch, start=start, workers=self.args.workers)
+                part = self.team.part(phase.batch)
+                loader = source.loader(phase.batch, start=start, part=part, workers=self.args.workers)
                 yield from zip(range(first + done, first + phase.steps), loader, strict=False)
             first += phase.steps
             number += phase.steps * phase.batch
@@ -141,8 +150,9 @@ class Run:
         video, cond = batch.video, text_of(batch, self.captions)
         if self.before is None and bool(batch.images.all()):
             video, cond = unpack(video, cond)
-        count = len(video)
-        seeds = tuple(step * 100_000 + i for i in range(count))
+        count = len(video) * self.team.size
+        ours = self.team.part(count)
+        seeds = tuple(step * 100_000 + i for i in range(count))[ours]
         noise = KeyedNoise(seeds=seeds, stage=f"{self.plan.name}/{self.args.seed}")
         # One low-discrepancy set of times per step (arXiv 2107.00630, appendix I.1), and one of augmentations.
         draw = torch.Generator().manual_seed(self.args.seed * 1_000_003 + step)
@@ -150,6 +160,7 @@ class Run:
         t = (torch.rand((), generator=draw) + even) % 1
         u = ((torch.rand((), generator=draw) + even) % 1)[torch.randperm(count, generator=draw)]
         keep = torch.rand(count, generator=draw) >= 0.1
+        t, u, keep = t[ours], u[ours], keep[ours]
         if self.before is not None:
             low = [lower(v[None], *self.factors, bool(i)) for v, i in zip(video, batch.images, strict=True)]
             parts = [
@@ -165,9 +176,7 @@ class Run:
             losses = loss_of(self.denoiser, video, t.to(self.device), cond, generator=noise)
         if self.residual is not None:
             losses = losses * self.residual.precision(self.denoiser.schedule.logsnr(t), cond).to(losses)
-        loss = losses.mean()
-        descend(self.state, loss)
-        return loss.item()
+        return descend(self.state, losses.mean(), self.team)
 
     def augmented(
         self, low: Tensor, shape: torch.Size, u: Tensor, noise: KeyedNoise

@@ -213,9 +213,9 @@ def _object(concept: Concept, motion: str, track: Track, rng: Random) -> SpriteO
 
 
 def _draw_track(motion: str, size: str | None, relation: str | None, rng: Random) -> Track:
-    low, high = {"big": (0.74, 0.86), "small": (0.36, 0.42), None: (0.50, 0.70)}[size]
+    low, high = {"big": (0.86, 0.96), "small": (0.42, 0.50), None: (0.62, 0.80)}[size]
     if motion in ("grows", "shrinks"):
-        low, high = 0.52, 0.6
+        low, high = 0.56, 0.66
     scale = rng.uniform(low, high) * (0.9 if relation else 1.0)
     x = rng.uniform(0.36, 0.64) if relation else rng.uniform(0.3, 0.7)
     y = rng.uniform(0.5, 0.62)

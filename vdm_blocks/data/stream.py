@@ -120,16 +120,29 @@ class Stream(Dataset[Sample]):
         return replace(sample, low=self.view.low(sample))
 
     def loader(
-        self, batch_size: int, *, start: int = 0, workers: int = 0, pin_memory: bool = False
+        self,
+        batch_size: int,
+        *,
+        start: int = 0,
+        part: slice | None = None,
+        workers: int = 0,
+        pin_memory: bool = False,
     ) -> DataLoader[Sample]:
         """Batches of samples start, start + 1, ..., without end, whatever the number of workers.
 
-        To resume after n batches, start at `start + n * batch_size`.
+        To resume after n batches, start at `start + n * batch_size`. With `part` only those samples of each batch are
+        made, for one of several processes that share it: `slice(0, 4)` and `slice(4, 8)` of a batch of 8.
+
+        Raises:
+            ValueError: a part that holds none of the batch's samples.
         """
+        taken = range(batch_size) if part is None else range(batch_size)[part]
+        if not taken:
+            raise ValueError(f"{part} of a batch of {batch_size} holds no sample; give a part of 0 to {batch_size}")
         return DataLoader(
             self,
-            batch_size=batch_size,
-            sampler=IndicesFrom(start),
+            batch_size=len(taken),
+            sampler=IndicesFrom(start, batch_size, taken),
             num_workers=workers,
             collate_fn=collate,
             pin_memory=pin_memory,
@@ -137,10 +150,12 @@ class Stream(Dataset[Sample]):
 
 
 class IndicesFrom(Sampler[int]):
-    """start, start + 1, start + 2, ... without end."""
+    """start, start + 1, start + 2, ... without end; of every `batch` of them, those numbered by `taken`."""
 
-    def __init__(self, start: int = 0) -> None:
-        self.start = start
+    def __init__(self, start: int = 0, batch: int = 1, taken: range = range(1)) -> None:
+        self.start, self.batch, self.taken = start, batch, taken
 
     def __iter__(self) -> Iterator[int]:
-        return count(self.start)
+        for first in count(self.start, self.batch):
+            for offset in self.taken:
+                yield first + offset
