@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import build_network
 from vdm_blocks.types import Conditioning
 
 ENOUGH = 5.0
@@ -82,7 +82,7 @@ def main() -> None:
 def measure(plan: Plan, *, rounds: int, whole: bool) -> Measured:
     """One stage, in this process."""
     torch.manual_seed(0)
-    network = VideoUNet(plan.unet).eval()
+    network = build_network(plan.unet).eval()
     sampling = SAMPLING[plan.name]
     stage = stage_for(plan, network, sampling)
     cond = Conditioning(

@@ -25,10 +25,8 @@ from distilled_stages import (
     Recipe,
     is_guided,
     jumps_of,
-    model_of,
     network_of,
     short_hash,
-    stage_around,
     threshold,
     times_of,
     told,
@@ -37,7 +35,7 @@ from distilled_stages import (
 from material import Captions
 from memory import keep_memory
 from safetensors.torch import load_file
-from sampling import SAMPLING, WEIGHTS, find_weights
+from sampling import SAMPLING, WEIGHTS, find_weights, model_of, stage_around
 from stages import PLANS, Plan
 from student_batches import StudentBatches
 from student_measures import judged
@@ -310,7 +308,8 @@ class Distillation:
         sampling = SAMPLING[self.plan.name]
         half = Half(denoiser, self.device, enabled=not self.args.float32)
         rule = DDIM() if steps == self.recipe.start else self.recipe.rule
-        stage = stage_around(self.plan, told(self.plan, half, sampling, steps), steps, sampling, rule)
+        denoiser, times = told(self.plan, half, sampling, steps), times_of(self.plan, steps)
+        stage = stage_around(self.plan, denoiser, rule, times, sampling.dtype)
         seeds, clips = self.args.judge_seeds, self.args.judge_clips
         return judged(self.plan, stage, self.captions, seeds=seeds, clips=clips)
 

@@ -16,7 +16,7 @@ from train import Log
 from vdm_blocks.denoisers import DenoiserWrapper, ModelDenoiser
 from vdm_blocks.diffusion.noise import NoiseSource
 from vdm_blocks.distillation import Distiller, Lesson, ScaleAdapter, with_guidance_scale
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import VideoUNet, build_network
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
 
@@ -116,7 +116,8 @@ def muon(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
     """A student's network, its weights yet to be loaded."""
-    unet = VideoUNet(plan.unet)
+    unet = build_network(plan.unet)
+    assert isinstance(unet, VideoUNet)  # students are, and `load_unet` refused another teacher
     if not is_guided(plan):
         return unet
     return told_scales(plan, unet)

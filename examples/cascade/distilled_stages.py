@@ -10,12 +10,11 @@ from sampling import (
     OSCILLATING,
     SAMPLING,
     WEIGHTS,
-    Bfloat16,
-    Constant,
     Sampling,
     find_weights,
-    raise_space,
-    raise_time,
+    sampled_model,
+    scale_of,
+    stage_around,
     stage_for,
 )
 from stages import Plan
@@ -23,8 +22,7 @@ from torch import Tensor, nn
 
 from vdm_blocks.cascade import Stage
 from vdm_blocks.checkpoint import file_hash, load_network, read_info
-from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
-from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, Oscillating, StaticThreshold
+from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.distillation import (
     DistilledGuidance,
@@ -35,7 +33,6 @@ from vdm_blocks.distillation import (
     stochastic_jumps,
 )
 from vdm_blocks.models import VideoUNet
-from vdm_blocks.models.tiled import TiledNetwork
 from vdm_blocks.sampling import DDIM, DistilledStochastic, StepRule, uniform_times
 from vdm_blocks.types import Denoiser
 
@@ -124,22 +121,15 @@ def is_guided(plan: Plan) -> bool:
     return plan.name in OSCILLATING
 
 
-def model_of(plan: Plan, network: nn.Module) -> ModelDenoiser:
-    """A network of the stage as the denoiser that it was trained as, before guidance and thresholding."""
-    upper = plan.unet.cond_channels > 0
-    whole = ResidualNetwork(network, detail_std=plan.detail) if upper else network
-    return ModelDenoiser(whole, schedule=plan.schedule)
-
-
 def network_of(model: ModelDenoiser) -> nn.Module:
     """The network in a `model_of`."""
     inner: nn.Module = model.network.network if isinstance(model.network, ResidualNetwork) else model.network
     return inner
 
 
-def told_scales(plan: Plan, unet: VideoUNet) -> ScaleAdapter:
+def told_scales(plan: Plan, network: nn.Module) -> ScaleAdapter:
     """The network, told the guidance scale."""
-    return ScaleAdapter(unet, at="context.logsnr", width=plan.unet.embedding, scales=SCALES, hidden=48)
+    return ScaleAdapter(network, at="context.logsnr", width=plan.unet.embedding, scales=SCALES, hidden=48)
 
 
 def threshold(plan: Plan, denoiser: Denoiser) -> Denoiser:
@@ -151,14 +141,7 @@ def told(plan: Plan, denoiser: Denoiser, sampling: Sampling, steps: int) -> Deno
     """A student as it is sampled in `steps`: told the stage's guidance, and thresholded."""
     if not is_guided(plan):
         return threshold(plan, denoiser)
-    guidance = sampling.guidance
-    scale = (
-        guidance.scale
-        if isinstance(guidance, Constant)
-        else Oscillating(
-            high=guidance.high, low=guidance.low, constant=guidance.constant, times=times_of(plan, steps)
-        )
-    )
+    scale = scale_of(sampling.guidance, times_of(plan, steps))
     return threshold(plan, DistilledGuidance(denoiser, scale))
 
 
@@ -176,35 +159,9 @@ def student_stage(
     sampling = SAMPLING[plan.name] if sampling is None else sampling
     unet = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(unet, VideoUNet)
-    model = model_of(plan, Bfloat16(network))
-    if sampling.tile is not None:
-        margin = unet.receptive_field()
-        if margin is None:
-            raise ValueError("a network with attention sees the whole video, so it cannot be run in tiles")
-        model = ModelDenoiser(
-            TiledNetwork(model.network, tile=sampling.tile, margin=margin, divisor=unet.spec.divisor),
-            schedule=plan.schedule,
-        )
-    denoiser = told(plan, model, sampling, steps)
-    return stage_around(plan, denoiser, steps, sampling, DDIM() if rule is None else rule)
-
-
-def stage_around(
-    plan: Plan, denoiser: Denoiser, steps: int, sampling: Sampling, rule: StepRule[Any]
-) -> Stage:
-    """The stage with another denoiser and rule, in `steps` steps."""
-    return Stage(
-        name=plan.name,
-        grid=plan.grid,
-        denoiser=denoiser,
-        step=rule,
-        times=times_of(plan, steps),
-        augmentation=ConditioningAugmentation() if plan.unet.cond_channels else None,
-        snr=plan.snr,
-        raise_=raise_time if plan.unet.cond_channels == 4 else raise_space,
-        noise=plan.noise,
-        dtype=sampling.dtype,
-    )
+    denoiser = told(plan, sampled_model(plan, network, unet, sampling), sampling, steps)
+    rule = DDIM() if rule is None else rule
+    return stage_around(plan, denoiser, rule, times_of(plan, steps), sampling.dtype)
 
 
 def find_student(plan: Plan, folder: Path = STUDENTS) -> Path:

@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from distill_parts import blank
-from distilled_stages import RECIPES, model_of, student_stage, times_of
+from distilled_stages import RECIPES, student_stage, times_of
 from judge import Judge
 from ledger import Ledger, Progress, Row
 from material import Captions
 from memory import keep_memory
 from rungs_page import tables, write_page
 from safetensors.torch import load_file
-from sampling import SAMPLING, WEIGHTS, Sampling, find_weights, oscillating, stage_for
+from sampling import SAMPLING, WEIGHTS, Sampling, find_weights, model_of, oscillating, stage_for
 from stages import PLANS, Plan
 from student_measures import case, grid_of, quality, sampled
 from torch import Tensor, nn

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from material import raise_
 from stages import PLANS, Plan
 from torch import Tensor, nn
 
-from vdm_blocks.cascade import Grid, Stage
+from vdm_blocks.cascade import Stage
 from vdm_blocks.checkpoint import load_network, read_info
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
-from vdm_blocks.conditioning.upsample import blend_frames, upsample_bicubic
 from vdm_blocks.denoisers import (
     ClassifierFreeGuidance,
     DynamicThreshold,
@@ -23,7 +24,7 @@ from vdm_blocks.denoisers import (
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.models import VideoTransformer, VideoUNet
 from vdm_blocks.models.tiled import TiledNetwork
-from vdm_blocks.sampling import DDIM, Ancestral, uniform_times
+from vdm_blocks.sampling import DDIM, Ancestral, StepRule, uniform_times
 from vdm_blocks.types import Conditioning, Denoiser
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -100,16 +101,6 @@ class Bfloat16(nn.Module):
         return out.to(z_t.dtype)
 
 
-def raise_time(video: Tensor, grid: Grid) -> Tensor:
-    """Frames blended, with the mask of the known ones."""
-    return blend_frames(video, grid.frames)
-
-
-def raise_space(video: Tensor, grid: Grid) -> Tensor:
-    """Bicubic."""
-    return upsample_bicubic(video, grid.height, grid.width)
-
-
 def find_weights(plan: Plan, folder: Path = WEIGHTS) -> Path:
     """The file of a stage's weights.
 
@@ -124,51 +115,72 @@ def find_weights(plan: Plan, folder: Path = WEIGHTS) -> Path:
     return path
 
 
-def denoiser_for(plan: Plan, network: VideoUNet | VideoTransformer, sampling: Sampling) -> Denoiser:
-    """A stage's denoiser: the network, tiled if it must be, in bfloat16, guided and thresholded."""
-    run: nn.Module = Bfloat16(network)
-    if network.spec.cond_channels:
-        run = ResidualNetwork(run, detail_std=plan.detail)
-    if sampling.tile is not None:
-        margin = network.receptive_field()
-        if margin is None:
-            raise ValueError(
-                f"the network of {plan.name} sees the whole video and cannot be run in tiles; leave its tile at None, "
-                "or plan a U-Net without attention"
-            )
-        run = TiledNetwork(run, tile=sampling.tile, margin=margin, divisor=network.spec.divisor)
-    denoiser = ModelDenoiser(run, schedule=plan.schedule)
-    guidance = sampling.guidance
-    if isinstance(guidance, Constant) and guidance.scale == 1.0:
-        return StaticThreshold(denoiser)
-    scale = (
-        guidance.scale
-        if isinstance(guidance, Constant)
-        else Oscillating(
-            high=guidance.high,
-            low=guidance.low,
-            constant=guidance.constant,
-            times=uniform_times(sampling.steps),
+def model_of(plan: Plan, network: nn.Module) -> ModelDenoiser:
+    """A network of the stage as the denoiser that it was trained as, before guidance and thresholding."""
+    whole = ResidualNetwork(network, detail_std=plan.detail) if plan.unet.cond_channels else network
+    return ModelDenoiser(whole, schedule=plan.schedule)
+
+
+def sampled_model(
+    plan: Plan, network: nn.Module, core: VideoUNet | VideoTransformer, sampling: Sampling
+) -> ModelDenoiser:
+    """The `model_of` a network as it is sampled: in bfloat16, and in tiles where the stage has them.
+
+    Args:
+        plan: the stage.
+        network: `core`, or what is around it.
+        core: what says how far it sees.
+        sampling: says the tiles.
+
+    Raises:
+        ValueError: tiles, and a network that sees the whole video.
+    """
+    model = model_of(plan, Bfloat16(network))
+    if sampling.tile is None:
+        return model
+    margin = core.receptive_field()
+    if margin is None:
+        raise ValueError(
+            f"the network of {plan.name} sees the whole video and cannot be run in tiles; leave its tile at None, "
+            "or plan a U-Net without attention"
         )
-    )
-    return DynamicThreshold(ClassifierFreeGuidance(denoiser, scale=scale))
+    tiled = TiledNetwork(model.network, tile=sampling.tile, margin=margin, divisor=core.spec.divisor)
+    return ModelDenoiser(tiled, schedule=plan.schedule)
 
 
-def stage_for(plan: Plan, network: VideoUNet | VideoTransformer, sampling: Sampling | None = None) -> Stage:
-    """A stage of the cascade around its network."""
-    sampling = SAMPLING[plan.name] if sampling is None else sampling
+def scale_of(guidance: Constant | Swinging, times: Tensor) -> float | Oscillating:
+    """The guidance scale on a sampling grid."""
+    if isinstance(guidance, Constant):
+        return guidance.scale
+    return Oscillating(high=guidance.high, low=guidance.low, constant=guidance.constant, times=times)
+
+
+def stage_around(
+    plan: Plan, denoiser: Denoiser, rule: StepRule[Any], times: Tensor, dtype: torch.dtype
+) -> Stage:
+    """A stage of the cascade around a denoiser."""
     return Stage(
         name=plan.name,
         grid=plan.grid,
-        denoiser=denoiser_for(plan, network, sampling),
-        step=sampling.rule,
-        times=uniform_times(sampling.steps),
+        denoiser=denoiser,
+        step=rule,
+        times=times,
         augmentation=ConditioningAugmentation() if plan.unet.cond_channels else None,
         snr=plan.snr,
-        raise_=raise_time if plan.unet.cond_channels == 4 else raise_space,
+        raise_=lambda video, grid: raise_(video, plan, grid.shape),
         noise=plan.noise,
-        dtype=sampling.dtype,
+        dtype=dtype,
     )
+
+
+def stage_for(plan: Plan, network: VideoUNet | VideoTransformer, sampling: Sampling | None = None) -> Stage:
+    """A stage of the cascade around its network, guided and thresholded."""
+    sampling = SAMPLING[plan.name] if sampling is None else sampling
+    times = uniform_times(sampling.steps)
+    model, scale = sampled_model(plan, network, network, sampling), scale_of(sampling.guidance, times)
+    off = scale == 1.0
+    denoiser = StaticThreshold(model) if off else DynamicThreshold(ClassifierFreeGuidance(model, scale))
+    return stage_around(plan, denoiser, sampling.rule, times, sampling.dtype)
 
 
 def load_stage(plan: Plan, folder: Path = WEIGHTS) -> Stage:

@@ -24,6 +24,7 @@ from vdm_blocks.models import (
     TemporalAttentionSpec,
     TemporalConvSpec,
     TextAttentionSpec,
+    TransformerSpec,
     UNetSpec,
 )
 
@@ -66,6 +67,7 @@ class Plan:
     """One stage: its grid, its network, its training and how it takes the stage before.
 
     Attributes:
+        unet: the network, which may as well be a transformer.
         schedule: the log-SNR at each time; times are drawn uniformly in training and stepped uniformly in sampling.
         noise: what the noise of a clip's frames has in common, in training and in sampling.
         snr: the signal-to-noise ratio at which it takes the stage before.
@@ -74,7 +76,7 @@ class Plan:
 
     name: str
     grid: Grid
-    unet: UNetSpec
+    unet: UNetSpec | TransformerSpec
     training: Training
     schedule: NoiseSchedule = CosineSchedule()  # noqa: RUF009 - frozen
     noise: VideoNoise = IndependentNoise()  # noqa: RUF009 - frozen

@@ -12,7 +12,7 @@ from evaluate_base import RASTER, Prompt, prompts
 from evaluate_stages import STREAM as CLIPS_STREAM
 from ledger import Row
 from material import HERE, Captions, lower, raise_
-from sampling import SAMPLING, raise_space
+from sampling import SAMPLING, stage_around
 from stages import PLANS, Plan
 from study_arms import CROP, SMALL, BaseArm
 from study_train import Learner, before_of
@@ -22,7 +22,6 @@ from videotext import VideoTextEncoder
 
 from vdm_blocks.cascade import Grid, Stage
 from vdm_blocks.checkpoint import save_tensors
-from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.upsample import upsample_bicubic
 from vdm_blocks.data.render import render_sprites
 from vdm_blocks.data.scenes import HeldOut
@@ -208,10 +207,9 @@ class Measures:
         row: Row = {f"x0 error at {t}": self.x0_error(plan, denoiser, truth, t, told, draw) for t in TIMES}
         frames, height, width = truth.shape[2:]
         grid = Grid(frames=frames, height=height, width=width, fps=plan.grid.fps)
-        stage = Stage(
-            name=plan.name, grid=grid, step=DDIM(), times=uniform_times(self.amount.upper_steps), snr=plan.snr,
-            raise_=raise_space, denoiser=StaticThreshold(denoiser), augmentation=ConditioningAugmentation(),
-        )  # fmt: skip
+        times = uniform_times(self.amount.upper_steps)
+        here, kept = replace(plan, grid=grid), StaticThreshold(denoiser)
+        stage = stage_around(here, kept, DDIM(), times, torch.float32)
         videos = stage.run(cond, low, seeds=range(len(truth))).float()
         plain = {f"bicubic {name}": value for name, value in colors(raised, truth).items()}
         return {**row, **colors(videos, truth), **plain}, videos

@@ -21,7 +21,7 @@ from vdm_blocks.data.sample import Batch
 from vdm_blocks.denoisers import ModelDenoiser
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.diffusion.noise import KeyedNoise
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import build_network
 from vdm_blocks.training import EMA, DiffusionLoss, WarmedDecay
 from vdm_blocks.training.state import TrainingState
 from vdm_blocks.types import Conditioning
@@ -47,7 +47,7 @@ class Learner:
     def __init__(self, arm: Arm, seed: int, folder: Path) -> None:
         self.arm, self.seed, self.plan = arm, seed, arm.plan
         torch.manual_seed(seed)
-        self.network = VideoUNet(self.plan.unet)
+        self.network = build_network(self.plan.unet)
         self.residual: ResidualNetwork | None = None
         if isinstance(arm, UpperArm) and arm.target is Target.RESIDUAL:
             self.residual = ResidualNetwork(self.network, detail_std=self.plan.detail)

@@ -28,9 +28,11 @@ class Team:
 
     @classmethod
     def join(cls, device: torch.device) -> Team:
-        """The processes that `torchrun` started, or this one alone."""
+        """The processes that `torchrun` started, each with a GPU of its own on "cuda"; or this one alone."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size > 1:
+            if device.type == "cuda":
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(rank=int(os.environ.get("RANK", "0")), size=size)
 
@@ -65,10 +67,10 @@ class Team:
         flat = torch.cat([*(g.flatten() for g in grads), used, loss.detach().reshape(1)])
         distributed.all_reduce(flat)
         flat /= self.size
-        *means, used, mean = flat.split([*(p.numel() for p in own), len(own), 1])
-        for p, gradient, users in zip(own, means, used.tolist(), strict=True):
-            p.grad = gradient.view_as(p).clone() if users > 0 else None
-        return mean[0]
+        *means, used, mean = torch.split(flat, [*(p.numel() for p in own), len(own), 1])
+        for p, gradient, share in zip(own, means, used.tolist(), strict=True):
+            p.grad = gradient.view_as(p).clone() if share > 0 else None
+        return mean.squeeze()
 
 
 ALONE = Team()

@@ -130,7 +130,7 @@ class Run:
             self.export(Path(self.args.weights) / f"{name}.safetensors")
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
-        """(step, our part of the batch) from the step reached to the last; sample numbers follow from the step alone."""
+        """(step, our part of its batch) from the step reached to the last; sample numbers follow from the step."""
         first, number = 0, 0
         for phase in self.plan.training.phases:
             done = min(max(self.state.step - first, 0), phase.steps)

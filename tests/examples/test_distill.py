@@ -32,8 +32,8 @@ from stages import BASE, PLANS, Plan
 from student_measures import VIEWS
 from torch import Tensor
 
-from vdm_blocks.checkpoint import read_info, save_unet
-from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, VideoUNet
+from vdm_blocks.checkpoint import read_info, save_network
+from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, UNetSpec, build_network
 from vdm_blocks.sampling import DDIM, DistilledStochastic, uniform_times
 
 LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
@@ -50,6 +50,7 @@ class Words:
 def tiny(name: str) -> Plan:
     """A stage with next to no network and few pixels."""
     plan = next(plan for plan in PLANS if plan.name == name)
+    assert isinstance(plan.unet, UNetSpec)
     unet = replace(plan.unet, levels=(LEVEL,), embedding=32, text_inner=16)
     crop = None if plan.training.crop is None else (32, 48)
     return replace(plan, unet=unet, training=replace(plan.training, crop=crop))
@@ -71,11 +72,11 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 def weights(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
-    network = VideoUNet(plan.unet)
+    network = build_network(plan.unet)
     with torch.no_grad():
         for p in network.parameters():
             p.add_(0.02 * torch.randn_like(p))
-    save_unet(folder / f"{plan.name}.safetensors", network)
+    save_network(folder / f"{plan.name}.safetensors", network)
     return folder
 
 
@@ -182,7 +183,7 @@ def test_the_page_adds_up_what_eight_steps_save() -> None:
 @pytest.mark.parametrize("method", ["multistep", "consistency", "matching"])
 def test_other_methods_leave_their_student_beside_the_rungs(tmp_path: Path, method: str) -> None:
     plan = tiny("2-tsr")
-    save_unet(tmp_path / "2-tsr.safetensors", VideoUNet(plan.unet))
+    save_network(tmp_path / "2-tsr.safetensors", build_network(plan.unet))
     args = arguments(tmp_path, tmp_path / "out", "--method", method, "--end", "1")
     distill.Distillation(plan, Words(), args).run()  # type: ignore[arg-type]
     assert list((tmp_path / "out").glob(f"2-tsr-*/{method}-0001.safetensors"))
@@ -217,14 +218,14 @@ def test_a_student_is_sampled_by_ddim_unless_another_rule_is_asked_for() -> None
 def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny("6-tsr")
     teacher, student = tmp_path / "6-tsr.safetensors", tmp_path / "students" / "6-tsr.safetensors"
-    save_unet(teacher, VideoUNet(plan.unet))
+    save_network(teacher, build_network(plan.unet))
     own = Chosen(weights=teacher, steps=SAMPLING["6-tsr"].steps, student=False)
     assert choose_weights(plan, "default", tmp_path) == replace(own, why="it has no student yet")
     student.parent.mkdir()
-    save_unet(student, VideoUNet(plan.unet), notes={"teacher": "another"})
+    save_network(student, build_network(plan.unet), notes={"teacher": "another"})
     stale = "its student is that of other weights"
     assert choose_weights(plan, "default", tmp_path) == replace(own, why=stale)
-    save_unet(student, VideoUNet(plan.unet), notes={"teacher": short_hash(teacher)})
+    save_network(student, build_network(plan.unet), notes={"teacher": short_hash(teacher)})
     assert choose_weights(plan, "default", tmp_path) == Chosen(weights=student, steps=8, student=True)
     monkeypatch.setitem(RECIPES, "6-tsr", replace(RECIPES["6-tsr"], shipped=4))
     assert choose_weights(plan, "default", tmp_path) == Chosen(weights=student, steps=4, student=True)
@@ -235,6 +236,6 @@ def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.M
         choose_weights(plan, "some", tmp_path)
     with pytest.raises(ValueError, match="is missing; distil it"):
         find_student(tiny("2-tsr"), tmp_path)
-    save_unet(tmp_path / "2-tsr.safetensors", VideoUNet(tiny("2-tsr").unet))
+    save_network(tmp_path / "2-tsr.safetensors", build_network(tiny("2-tsr").unet))
     with pytest.raises(ValueError, match="holds another network"):
         find_student(tiny("2-tsr"), tmp_path)  # one that is not told the scale

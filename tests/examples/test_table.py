@@ -25,12 +25,12 @@ from torch import Tensor
 from word_states import WordStates
 
 from vdm_blocks.cascade import Grid, Stage
-from vdm_blocks.checkpoint import save_unet
+from vdm_blocks.checkpoint import save_network
 from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
 from vdm_blocks.metrics import dynamic_degree
-from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet
+from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet, build_network
 from vdm_blocks.sampling import DDIM, uniform_times
 from vdm_blocks.types import Conditioning
 
@@ -67,7 +67,7 @@ def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
     row = next(row for row in paper_rows() if row.name == "constant-8-8")
     why = missing(row, tmp_path)
     assert str(why).startswith("no weights of 1-base as it is planned")
-    save_unet(tmp_path / "1-base.safetensors", VideoUNet(PLANS[0].unet))
+    save_network(tmp_path / "1-base.safetensors", build_network(PLANS[0].unet))
     assert str(missing(row, tmp_path)).startswith("no student of 1-base's weights")
     full = next(row for row in paper_rows() if row.name == "constant-256-128")
     assert str(missing(full, tmp_path)).startswith("no weights of 2-tsr as it is planned")

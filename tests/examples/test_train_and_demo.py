@@ -16,9 +16,9 @@ from distilled_stages import RECIPES, short_hash, told_scales
 from safetensors.torch import load_file
 from stages import BASE
 
-from vdm_blocks.checkpoint import save_unet
+from vdm_blocks.checkpoint import save_network
 from vdm_blocks.distillation import save_student
-from vdm_blocks.models import VideoUNet
+from vdm_blocks.models import build_network
 from vdm_blocks.video.read import read_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("weights")
     for plan in PLANS[:2]:
-        save_unet(folder / f"{plan.name}.safetensors", VideoUNet(plan.unet))
+        save_network(folder / f"{plan.name}.safetensors", build_network(plan.unet))
     return folder
 
 
@@ -116,7 +116,7 @@ def test_the_demo_takes_a_student_of_its_teacher_and_no_other(tmp_path: Path, we
         made = json.loads((tmp_path / out / "run.json").read_text())
         return made["stages"]["1-base"]["steps"], result.stderr
 
-    student = told_scales(BASE, VideoUNet(BASE.unet))
+    student = told_scales(BASE, build_network(BASE.unet))
     save_student(students / "1-base.safetensors", student, notes={"teacher": "another's"})
     _, said = steps("stale", "--steps", "3")
     assert "its student is that of other weights; its teacher takes 3 steps instead" in said

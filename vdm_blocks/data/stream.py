@@ -138,7 +138,9 @@ class Stream(Dataset[Sample]):
         """
         taken = range(batch_size) if part is None else range(batch_size)[part]
         if not taken:
-            raise ValueError(f"{part} of a batch of {batch_size} holds no sample; give a part of 0 to {batch_size}")
+            raise ValueError(
+                f"{part} of a batch of {batch_size} holds no sample; give a part of 0 to {batch_size}"
+            )
         return DataLoader(
             self,
             batch_size=len(taken),
