@@ -25,14 +25,14 @@ class Ledger:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:  # the last line of a run that was killed
+            except json.JSONDecodeError:  # an empty line, or the last one of a run that was killed
                 continue
             self.rows[row.pop("key")] = row
 
     def add(self, key: str, row: Row) -> None:
-        """Keeps a row, and writes it in one go."""
+        """Keeps a row, and writes it in one go, on a line of its own even after one that was torn."""
         self.rows[key] = row
-        line = json.dumps({"key": key, **row}) + "\n"
+        line = "\n" + json.dumps({"key": key, **row}) + "\n"
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(file, line.encode())

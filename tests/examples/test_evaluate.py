@@ -37,6 +37,8 @@ def test_a_ledger_goes_on_after_a_torn_line(tmp_path: Path) -> None:
     again = Ledger(file)
     assert again.missing(["a", "b", "c"]) == ["c"]
     assert again.present(["b", "c", "a"]) == [{"x": 2}, {"x": 1}]
+    again.add("c", {"x": 3})  # not glued to the torn line
+    assert Ledger(file).present(["a", "b", "c"]) == [{"x": 1}, {"x": 2}, {"x": 3}]
 
 
 def test_two_ledgers_on_one_file_lose_nothing(tmp_path: Path) -> None:
