@@ -49,6 +49,22 @@ def test_workers_and_resumption_change_nothing(sources: list[tuple[Source, float
     assert not torch.equal(straight[0].video, batches(Stream(sources, BASE, seed=6), 1)[0].video)
 
 
+def test_parts_of_a_batch_make_up_the_batch(sources: list[tuple[Source, float]]) -> None:
+    stream = Stream(sources, BASE, seed=5)
+    whole = list(islice(stream.loader(3, start=6), 2))
+    first = list(islice(stream.loader(3, start=6, part=slice(0, 2)), 2))
+    rest = list(islice(stream.loader(3, start=6, part=slice(2, 3)), 2))
+    for batch, one, two in zip(whole, first, rest, strict=True):
+        assert isinstance(batch, Batch)
+        assert isinstance(one, Batch)
+        assert isinstance(two, Batch)
+        assert len(one.video) == 2
+        assert torch.equal(batch.video, torch.cat([one.video, two.video]))
+        assert batch.captions == one.captions + two.captions
+    with pytest.raises(ValueError, match=r"slice\(3, 6, None\) of a batch of 3 holds no sample; give a part"):
+        stream.loader(3, part=slice(3, 6))
+
+
 def test_shares_are_kept_and_packs_say_so(sources: list[tuple[Source, float]]) -> None:
     stream = Stream(sources, View(frames=2, height=4, width=6, fps=3.0), seed=0)
     samples = [stream[i] for i in range(400)]
