@@ -160,7 +160,7 @@ class Run:
         t = (torch.rand((), generator=draw) + even) % 1
         u = ((torch.rand((), generator=draw) + even) % 1)[torch.randperm(count, generator=draw)]
         keep = torch.rand(count, generator=draw) >= 0.1
-        t, u, keep = t[ours], u[ours], keep[ours]
+        t, u, keep = t[ours].to(self.device), u[ours], keep[ours]
         if self.before is not None:
             low = [lower(v[None], *self.factors, bool(i)) for v, i in zip(video, batch.images, strict=True)]
             parts = [
@@ -173,7 +173,7 @@ class Run:
         video, cond = video.to(self.device), cond.drop_text(keep).to(self.device)
         loss_of = DiffusionLoss(noise=self.plan.noise)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
-            losses = loss_of(self.denoiser, video, t.to(self.device), cond, generator=noise)
+            losses = loss_of(self.denoiser, video, t, cond, generator=noise)
         if self.residual is not None:
             losses = losses * self.residual.precision(self.denoiser.schedule.logsnr(t), cond).to(losses)
         return descend(self.state, losses.mean(), self.team)

@@ -32,7 +32,7 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor, twice: Tensor) -> Tensor:
         """The mean over samples, which never touches a layer that none of them needs."""
-        y = self.always(x)
+        y: Tensor = self.always(x)
         if bool(twice.any()):
             y = torch.where(twice[:, None], self.sometimes(y), y)
         return y.square().mean()
