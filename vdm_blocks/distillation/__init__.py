@@ -3,7 +3,7 @@
 from vdm_blocks.distillation.consistency import ConsistencyDistiller, FreshNoise
 from vdm_blocks.distillation.distribution import Adversary, Discriminator, DistributionMatching
 from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
-from vdm_blocks.distillation.guidance import DistilledGuidance, GuidanceDistiller
+from vdm_blocks.distillation.guidance import DistilledGuidance, GuidanceDistiller, ToldGuidance
 from vdm_blocks.distillation.jumps import Jumps, ddim_jumps, stochastic_jumps
 from vdm_blocks.distillation.ladder import Ladder, Rung, RungResult, halvings
 from vdm_blocks.distillation.learn import Lesson, learn
@@ -38,6 +38,7 @@ __all__ = [
     "RungResult",
     "ScaleAdapter",
     "ScaleRange",
+    "ToldGuidance",
     "adjusted_ddim_step",
     "ddim_jumps",
     "ddim_step",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,10 +19,16 @@ from vdm_blocks.diffusion.times import TimeLaw, UniformLaw
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.diffusion.weightings import V_MSE, Weighting
 from vdm_blocks.distillation.match import Emphasis, check_roles, draw_uniform, match
-from vdm_blocks.distillation.scale import ScaleRange, as_range, with_guidance_scale
+from vdm_blocks.distillation.scale import (
+    GUIDANCE_SCALE,
+    ScaleRange,
+    as_range,
+    guidance_scale_of,
+    with_guidance_scale,
+)
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
-__all__ = ["DistilledGuidance", "GuidanceDistiller"]
+__all__ = ["DistilledGuidance", "GuidanceDistiller", "ToldGuidance"]
 
 
 class GuidanceDistiller:
@@ -85,14 +92,57 @@ class GuidanceDistiller:
 
     @torch.no_grad()
     def target(self, z_t: Tensor, t: Tensor, scale: Tensor, cond: Conditioning) -> Denoised:
-        """The teacher's answer guided by `scale`, of t's shape."""
+        """The teacher's answer guided by `scale`, (B,) or (B, T)."""
+        told = ToldGuidance(self.teacher, unconditional=self.unconditional, both=self.both)
+        answer: Denoised = told(z_t, t, with_guidance_scale(cond, scale))
+        return answer
+
+
+class ToldGuidance(DenoiserWrapper):
+    """A teacher guided by the scale that it is told of, as its student is: two evaluations, and no error.
+
+    It stands in for the student wherever a distiller tells its roles a scale, so that the first student of few steps
+    learns from the teacher itself.
+
+    Args:
+        denoiser: the denoiser to guide; it is not told the scale.
+        unconditional: makes the conditioning to push away from, as for `ClassifierFreeGuidance`.
+        both: whether the two evaluations are made apart or together.
+
+    >>> from vdm_blocks.diffusion import CosineSchedule
+    >>> class Caption:  # answers with what the text says
+    ...     schedule = CosineSchedule()
+    ...     def __call__(self, z_t, t, cond):
+    ...         said = (cond.text[..., 0] * cond.text_mask).sum().expand(z_t.shape)
+    ...         return Denoised(said, said)
+    >>> cond = Conditioning(text=torch.full((1, 1, 1), 2.0), text_mask=torch.ones(1, 1, dtype=torch.bool))
+    >>> told = with_guidance_scale(cond, torch.tensor([6.0]))
+    >>> ToldGuidance(Caption())(torch.zeros(1, 1, 1, 1, 1), torch.tensor(0.5), told).x0.item()
+    12.0
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        unconditional: Callable[[Conditioning], Conditioning] = Conditioning.without_text,
+        both: Passes = Passes.APART,
+    ) -> None:
+        super().__init__(denoiser)
+        self.unconditional = unconditional
+        self.both = both
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
+        """The guided split of z_t at t, of shape (), (B,) or (B, T)."""
+        scale = guidance_scale_of(cond)
+        extra = {name: value for name, value in cond.extra.items() if name != GUIDANCE_SCALE}
         guided = ClassifierFreeGuidance(
-            self.teacher,
+            self.denoiser,
             OfLogSNR(function=lambda _logsnr: scale),
             unconditional=self.unconditional,
             both=self.both,
         )
-        answer: Denoised = guided(z_t, t, cond)
+        answer: Denoised = guided(z_t, t, replace(cond, extra=extra))
         return answer
 
 

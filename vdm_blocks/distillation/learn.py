@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from vdm_blocks.types import Conditioning
 __all__ = ["Batches", "Lesson", "Optimizer", "learn"]
 
 Batches = Callable[[int], tuple[Tensor, Conditioning]]
-Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+Optimizer = Callable[[Parameters], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ def learn(
     key: str,
     first: int = 0,
     optimizer: Optimizer = torch.optim.Adam,
+    factors: Sequence[tuple[nn.Module, float]] = (),
     save_every: int = 500,
     on_update: Callable[[int, float], None] | None = None,
 ) -> float:
@@ -76,7 +79,9 @@ def learn(
         path: of the state.
         key: names this lesson and its seed; a state of another one is refused.
         first: the number of the first batch.
-        optimizer: made of the parameters that require a gradient.
+        optimizer: made of the parameters that require a gradient; where there are factors, of groups of them.
+        factors: on the rate of a part of the student. What is new in it, such as a `ScaleAdapter`'s `added`, starts
+            at zero and has farther to go than the weights that it came with.
         save_every: updates between two writings of the state.
         on_update: told of how many updates are done, and the loss of the last one.
 
@@ -84,21 +89,25 @@ def learn(
         The loss of the last update; nan if all were done already.
 
     Raises:
-        ValueError: a student without parameters that require a gradient, or a state of another run.
+        ValueError: a student without parameters that require a gradient, a factor for what is no part of it or that
+            is not positive, or a state of another run.
     """
     parameters = [p for p in student.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("the student has no parameters that require a gradient; call requires_grad_() on it")
     path = Path(path)
-    state = TrainingState(student, EMA(student, lesson.average), optimizer(parameters))
+    made = optimizer(_groups(parameters, factors) if factors else parameters)
+    state = TrainingState(student, EMA(student, lesson.average), made)
     run = {"lesson": str(lesson), "key": key, "first": str(first)}
+    if factors:
+        run["factors"] = str([factor for _, factor in factors])
     last = float("nan")
     if path.exists():
         state.load(path, run=run)
     while state.step < lesson.updates:
         update = state.step
         for group in state.optimizer.param_groups:
-            group["lr"] = lesson.rate * (1 - update / lesson.updates)
+            group["lr"] = group.get("factor", 1.0) * lesson.rate * (1 - update / lesson.updates)
         x0, cond = batches(first + update)
         noise = KeyedNoise(seeds=tuple(range(x0.shape[0])), stage=f"{key}/{update}")
         loss = distiller(update)(x0, cond, generator=noise).mean()
@@ -115,3 +124,20 @@ def learn(
             state.save(path, run=run)
     state.ema.copy_to(student)
     return last
+
+
+def _groups(
+    parameters: Sequence[nn.Parameter], factors: Sequence[tuple[nn.Module, float]]
+) -> list[dict[str, Any]]:
+    """The parameters in groups, the rest of them first, each with the factor on its rate."""
+    rest = {id(p): p for p in parameters}
+    groups = []
+    for module, factor in factors:
+        own = [rest.pop(id(p)) for p in module.parameters() if id(p) in rest]
+        if not own or not 0 < factor < math.inf:
+            raise ValueError(
+                f"the factor {factor} on the rate of a {type(module).__name__} of {len(own)} parameters that learn: "
+                "factors are positive, and each is for a part of the student that no other factor is for"
+            )
+        groups.append({"params": own, "factor": factor})
+    return [{"params": list(rest.values()), "factor": 1.0}, *groups] if rest else groups

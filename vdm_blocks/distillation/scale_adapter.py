@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import ExitStack
 from typing import Any, cast
 
 from torch import Tensor, nn
 
+from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.distillation.scale import ScaleRange, as_range, guidance_scale_of
 from vdm_blocks.nn.embedding import ScalarEmbedding
 from vdm_blocks.types import Conditioning, Network
@@ -16,10 +19,18 @@ __all__ = ["ScaleAdapter"]
 class ScaleAdapter(nn.Module):
     """The network, with an embedding of the guidance scale added to its embedding of the time.
 
-    (arXiv 2210.03142, section 3.1.) The scale is read from `Conditioning.extra["guidance_scale"]` and embedded as the
-    log-SNR is in our networks: sinusoids of 1000 u, u its place in the range, and two linear maps. The last of them
-    starts at zero, so at first the network answers as it did, whatever the scale. Used outside of the adapter it is
-    unchanged for good.
+        time + embed(scale)                 at the submodule `at`
+        answer + (scale - 1) direction(h)   at the submodule `head`, whose input is h
+
+    (First line: arXiv 2210.03142, section 3.1.) The scale is read from `Conditioning.extra["guidance_scale"]` and
+    embedded as the time is: sinusoids of `angle` u, u its place in the range, and two linear maps. Guidance is
+    cond + (scale - 1) (cond - uncond), linear in the scale, which an embedding must learn scale by scale and never
+    quite does: with `head` the network has a second last layer for cond - uncond, so that what it learns at one scale
+    it knows at all, and at scale 1 there is nothing to learn. All that is new starts at zero: at first the network
+    answers as it did, whatever the scale. Used outside of the adapter it is unchanged for good.
+
+    What starts at zero has far to go at the low rate that suits the network: give `added` a higher one, by `learn`'s
+    `factors`.
 
     Args:
         network: any Module that is called as `network(z_t, logsnr, cond)`.
@@ -29,6 +40,9 @@ class ScaleAdapter(nn.Module):
         scales: the range that will be learned; others are refused.
         features: sinusoids; even.
         hidden: width between the two maps; None is `width`.
+        head: the name of the last layer, which puts out (B, C, T, H, W) or (B T, ...), linear in its weights: "head"
+            in our `VideoUNet`, "unet.conv_out" in `DiffusersVideoUNet`. None is without the second line.
+        angle: that the fastest sinusoid turns by over the range, in radians.
 
     Raises:
         ValueError: a name that is not the network's; on a call, a scale that is missing or out of range, or an
@@ -38,7 +52,7 @@ class ScaleAdapter(nn.Module):
     >>> from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet
     >>> from vdm_blocks.distillation.scale import with_guidance_scale
     >>> net = VideoUNet(UNetSpec(levels=(LevelSpec(channels=8),), embedding=32, text_width=0))
-    >>> adapted = ScaleAdapter(net, at="context.logsnr", width=32)
+    >>> adapted = ScaleAdapter(net, at="context.logsnr", width=32, head="head")
     >>> cond = with_guidance_scale(Conditioning(), torch.tensor([6.0]))
     >>> adapted(torch.zeros(1, 3, 2, 4, 4), torch.zeros(1), cond).shape
     torch.Size([1, 3, 2, 4, 4])
@@ -53,6 +67,8 @@ class ScaleAdapter(nn.Module):
         scales: ScaleRange | tuple[float, float] = (1.0, 16.0),
         features: int = 64,
         hidden: int | None = None,
+        head: str | None = None,
+        angle: float = 10.0,
     ) -> None:
         super().__init__()
         names = [name for name, _ in network.named_modules() if name]
@@ -62,20 +78,36 @@ class ScaleAdapter(nn.Module):
                 f"{type(network).__name__} has no submodule {at!r}; name the one that puts out the time's embedding, "
                 f"for example one of {near[:8]}"
             )
+        if head is not None and head not in names:
+            near = [n for n in names if "head" in n or "out" in n] or names
+            raise ValueError(
+                f"{type(network).__name__} has no submodule {head!r}; name its last layer, for example one of "
+                f"{near[-8:]}"
+            )
         self.network = network
         self.at = at
         self.width = width
         self.hidden = hidden
+        self.head = head
+        self.angle = angle
         self.scales = as_range(scales)
-        self.embedding = ScalarEmbedding(width, scale=1000.0, features=features, hidden=hidden)
+        self.embedding = ScalarEmbedding(width, scale=angle, features=features, hidden=hidden)
         last = self.embedding.mlp[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.direction = None if head is None else copy.deepcopy(network.get_submodule(head))
+        for module in (last, self.direction):
+            for p in () if module is None else module.parameters():
+                nn.init.zeros_(p)
+
+    @property
+    def added(self) -> tuple[nn.Module, ...]:
+        """What is not the network's own."""
+        return (self.embedding,) if self.direction is None else (self.embedding, self.direction)
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
         """What the network answers, told the scale."""
-        told: Tensor = self.embedding(self.scales.place(guidance_scale_of(cond)))
+        scale = guidance_scale_of(cond)
+        told: Tensor = self.embedding(self.scales.place(scale))
 
         def add(_module: nn.Module, _given: tuple[Any, ...], time: Tensor) -> Tensor:
             if time.shape[-1] != self.width or time.shape[0] != told.shape[0]:
@@ -83,13 +115,32 @@ class ScaleAdapter(nn.Module):
                     f"{self.at} put out shape {tuple(time.shape)}; the scale's embedding is {tuple(told.shape)}: give "
                     "width=, or the name of the submodule that embeds the time"
                 )
-            wide, scale = (time[:, None], told) if time.ndim < told.ndim else (time, told)
-            if scale.ndim < wide.ndim:
-                scale = scale[:, None]
-            return wide + scale.to(wide.dtype)
+            wide, more = (time[:, None], told) if time.ndim < told.ndim else (time, told)
+            if more.ndim < wide.ndim:
+                more = more[:, None]
+            return wide + more.to(wide.dtype)
 
-        handle = self.network.get_submodule(self.at).register_forward_hook(add)
-        try:
+        def push(_module: nn.Module, given: tuple[Any, ...], answer: Tensor) -> Tensor:
+            assert self.direction is not None
+            direction: Tensor = self.direction(*given)
+            return answer + _of_each(scale - 1, answer) * direction
+
+        with ExitStack() as hooks:
+            hooks.enter_context(self.network.get_submodule(self.at).register_forward_hook(add))
+            if self.head is not None:
+                hooks.enter_context(self.network.get_submodule(self.head).register_forward_hook(push))
             return cast("Network", self.network)(z_t, logsnr, cond)
-        finally:
-            handle.remove()
+
+
+def _of_each(level: Tensor, answer: Tensor) -> Tensor:
+    """`level`, (B,) or (B, T), as what multiplies a layer's answer, (B, C, T, H, W) or with B and T in one axis."""
+    level = level.to(answer.dtype)
+    if answer.ndim == 5 and answer.shape[0] == level.shape[0]:
+        return expand_level(level, answer)
+    flat = level.flatten()
+    if answer.shape[0] % len(flat):
+        raise ValueError(
+            f"the last layer put out shape {tuple(answer.shape)} for scales of shape {tuple(level.shape)}; name one "
+            "whose first axis is the batch, or batch and frames, or give head=None"
+        )
+    return flat.repeat_interleave(answer.shape[0] // len(flat)).view(-1, *(1,) * (answer.ndim - 1))

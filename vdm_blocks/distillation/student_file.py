@@ -15,6 +15,9 @@ from vdm_blocks.models.unet import VideoUNet
 
 __all__ = ["load_student", "save_student"]
 
+_OLD_ANGLE = 1000.0
+"""Of the files that do not say theirs."""
+
 
 def save_student(
     path: str | os.PathLike[str],
@@ -50,6 +53,8 @@ def save_student(
         "scales": [network.scales.low, network.scales.high],
         "features": network.embedding.features,
         "hidden": network.hidden,
+        "head": network.head,
+        "angle": network.angle,
     }
     write_network(path, network, inner.spec, notes=notes, dtype=dtype, adapter=adapter)
 
@@ -79,6 +84,8 @@ def load_student(
                     scales=ScaleRange(low=low, high=high),
                     features=info.adapter["features"],
                     hidden=info.adapter["hidden"],
+                    head=info.adapter.get("head"),
+                    angle=info.adapter.get("angle", _OLD_ANGLE),
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} holds an adapter that this version cannot make: {error}") from error
