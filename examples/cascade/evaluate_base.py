@@ -11,6 +11,7 @@ import torch
 from judge import ATTRIBUTES, NONE, Judge, truth
 from ledger import Ledger, Progress, Row
 from material import Captions
+from mean_error import over_groups
 from safetensors.torch import load_file
 from sampling import SAMPLING, find_weights, stage_for
 from stages import BASE
@@ -80,17 +81,27 @@ class BaseRun:
     @property
     def settings(self) -> str:
         """All that a video depends on besides prompt and seed."""
-        return f"base {file_hash(self.weights)[:12]} {replace(SAMPLING[BASE.name], steps=self.steps)}"
+        how = f"{replace(SAMPLING[BASE.name], steps=self.steps)} {BASE.schedule} {BASE.noise}"
+        return f"base {file_hash(self.weights)[:12]} {how}"
 
     def videos(self, made: Sequence[Prompt]) -> dict[str, tuple[Prompt, int]]:
         """The videos that are wanted, by key."""
         settings = self.settings
-        return {f"{settings} {p.split} {p.index} {seed}": (p, seed) for seed in self.seeds for p in made}
+        return {
+            f"{settings} {p.split} {p.index} {p.text!r} {seed}": (p, seed)
+            for seed in self.seeds
+            for p in made
+        }
 
     def keys(self, made: Sequence[Prompt]) -> list[str]:
-        """The keys of what the judge reads from those videos, in their order."""
+        """The keys of what the judge reads from those videos and from the renders of their scenes, in their order."""
         judge = file_hash(self.judge)[:12]
-        return [f"{key} {judge}" for key in self.videos(made)]
+        return [f"{key} {drawn(p.scene)} {judge}" for key, (p, _) in self.videos(made).items()]
+
+
+def drawn(scene: SpriteScene) -> str:
+    """Another for each scene, and whenever a scene is drawn otherwise."""
+    return hashlib.blake2b(repr(scene).encode(), digest_size=6).hexdigest()
 
 
 def base_run(folder: Path, judge: Path, *, steps: int | None, count: int, seeds: Sequence[int]) -> BaseRun:
@@ -169,7 +180,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
         for name in (*ATTRIBUTES, "object, colour and motion"):
             wanted = ("object", "color", "motion") if name not in ATTRIBUTES else (name,)
             use = [row for row in own if all(key in row["named"] for key in wanted)]
-            if len(use) < 2:
+            if len({row["index"] for row in use}) < 2:
                 continue
             table.append(
                 {
@@ -177,8 +188,8 @@ def summary(rows: Sequence[Row]) -> list[Row]:
                     "attribute": name,
                     "prompts": len({row["index"] for row in use}),
                     "videos": len(use),
-                    **_share("video", [fits(row["video"], row["named"], wanted) for row in use]),
-                    **_share("render", [fits(row["render"], row["named"], wanted) for row in use]),
+                    **_share("video", use, wanted),
+                    **_share("render", use, wanted),
                     "chance": _chance(use, wanted),
                 }
             )
@@ -190,9 +201,10 @@ def fits(read: Row, named: Row, wanted: Sequence[str]) -> bool:
     return all(read[key] == named[key] for key in wanted)
 
 
-def _share(what: str, hits: Sequence[bool]) -> Row:
-    share = sum(hits) / len(hits)
-    return {what: share, f"{what} error": (share * (1 - share) / (len(hits) - 1)) ** 0.5}
+def _share(what: str, rows: Sequence[Row], wanted: Sequence[str]) -> Row:
+    """Of the prompts: the videos of one with other seeds are no more prompts."""
+    share, error = over_groups((row["index"], float(fits(row[what], row["named"], wanted))) for row in rows)
+    return {what: share, f"{what} error": error}
 
 
 def _chance(rows: Sequence[Row], wanted: Sequence[str]) -> float:

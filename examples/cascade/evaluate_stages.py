@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from ledger import Ledger, Progress, Row
 from material import HERE, Captions, lower
+from mean_error import mean_and_error
 from sampling import SAMPLING, Constant, find_weights, stage_for
 from stages import PLANS, Plan
 from torch import Tensor
@@ -257,9 +257,3 @@ def _gains(rows: Sequence[Mapping[str, float]], measure_: str) -> Row:
         "baseline error": error,
         "variants": variants,
     }
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error."""
-    mean = sum(values) / len(values)
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))

@@ -46,20 +46,23 @@ def page(results: dict[str, Any]) -> str:
         "are ours, 1 is off. The prompts are the evaluation's, half of them combinations that training never drew.",
         "",
         "Videos are scored as stage 3 leaves them, at 32x48x80 (*stages* 3), or as the base does (1), not at",
-        f"128x768x1280. Asked for were {settings['prompts']} prompts and {settings['seeds']} seeds, in rows with",
-        f"more than 32 steps {settings['long prompts']} prompts; n is how many videos are in. A figure after ± is one",
-        "standard error of the seeds' means; for ground truth, baselines and a single seed, over prompts.",
+        f"128x768x1280. n videos of a row are of the first n of {settings['prompts']} prompts, with",
+        f"{settings['seeds']} seeds in turn; so rows with the same n show the same prompts, each with the same noise.",
+        "A figure after ± is one standard error over the prompts. Object, colour and motion are shares of those",
+        "videos whose prompt names one, which are fewer than n (how many is in the JSON).",
         "",
         "- **VT score**: 100 max(cos, 0) of caption and frame, mean of the frames, by the video-text encoder below.",
-        f"- **R-precision**: how often the own caption is the nearest of {settings['pool']}; chance is {chance}.",
+        f"- **R-precision**: how often the own caption is the nearest of {settings['pool']} to the mean of a video's",
+        f"  frames (the paper asks every frame); chance is {chance}.",
         "- **object, colour, motion**: how often the judge reads what the prompt names.",
         "- **KVD-VT, FVD-VT**: kernel and Frechet distance of that encoder's embeddings to those",
         f"  of {settings['reference']} renders of other scenes. A Frechet distance needs more than",
-        f"  {settings['width']} videos, the numbers of an embedding; where a row has fewer, it is left out.",
+        f"  {settings['width']} videos, the numbers of an embedding; where a row has fewer, it is left out. The kernel",
+        "  distance's error is that of the seeds' sets, where each has two videos or more.",
         "- **steadiness**: cosine of neighbouring frames' embeddings, times 100; **change**, **flicker**: of pixels;",
         "  **saturated**: the share of values beyond 0.98.",
-        "- **evaluations**: of networks, for one video; **CPU s**: seconds of one core for the stages scored (the",
-        "  clock's are in the JSON).",
+        "- **evaluations**: of networks, for one video; **CPU s**: seconds of one core for one video, of the stages",
+        f"  scored, {settings['batch']} videos at a time (the clock's are in the JSON).",
         "",
         *_encoder(settings["encoder"]),
     ]
@@ -159,25 +162,41 @@ def _table(entries: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, 
     return lines
 
 
-def _cell(figures: dict[str, dict[str, float]], name: str, form: str) -> str:
+def _cell(figures: dict[str, dict[str, float | None]], name: str, form: str) -> str:
     if name not in figures:
         return ""
     mean, error = figures[name]["mean"], figures[name]["error"]
     said = form.format(mean)
-    return said if error != error or name in {n for n, *_ in COST} else f"{said} ± {form.format(error)}"
+    return said if error is None or name in {n for n, *_ in COST} else f"{said} ± {form.format(error)}"
 
 
 def _comparisons(comparisons: dict[str, dict[str, Any]]) -> list[str]:
     if not comparisons:
         return []
-    lines = ["## Eight distilled steps against the full ones", ""]
+    lines = [
+        "## Distilled steps against the full ones",
+        "",
+        "Rows of students alone, less the 256/128 row of the same guidance, on the prompts and seeds that both have;",
+        "the error is of the pairs. Bold is beyond one standard error of the 256/128 row; in brackets are",
+        "figures of a single prompt, for which there is none.",
+        "",
+    ]
+    columns = (*TEXT, *SIGHT[2:])
+    lines += [
+        "| row | n | " + " | ".join(title for _, title, _ in columns) + " |",
+        "|---|--:|" + "--:|" * len(columns),
+    ]
     for name, both in comparisons.items():
-        found = both["figures"]
-        out = [f"{key} {value['difference']:+.3g}" for key, value in found.items() if not value["within"]]
-        inside = ", ".join(key for key, value in found.items() if value["within"]) or "nothing"
-        lines.append(
-            f"- `{name}`, on the {both['videos']} videos of the same prompts and seeds: within one standard error "
-            f"of the 256/128 row: {inside}; "
-            f"differs: {', '.join(out) or 'nothing'}."
-        )
+        cells = [_difference(both["figures"].get(key), form) for key, _, form in columns]
+        lines.append(f"| `{name}` | {both['videos']} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _difference(found: dict[str, Any] | None, form: str) -> str:
+    if found is None:
+        return ""
+    said = form.replace("{:", "{:+").format(found["difference"])
+    if found["within"] is None:
+        return f"({said})"
+    error = "" if found["error"] is None else f" ± {form.format(found['error'])}"
+    return f"{said}{error}" if found["within"] else f"**{said}**{error}"

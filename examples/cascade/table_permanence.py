@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from material import lower
+from mean_error import over_groups
 from stages import PLANS
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from vdm_blocks.data.raycast import render_solids, solid_truth
 from vdm_blocks.data.scenes import generator
 from vdm_blocks.data.solid_captions import solid_caption
 from vdm_blocks.data.solids import Camera, Solid, SolidScene
-from vdm_blocks.metrics import Sightings, color_mask, permanence, sight, track_error
+from vdm_blocks.metrics import color_mask, permanence, sight, track_error
 
 FINE = PLANS[2].grid
 RASTER = Raster(frames=FINE.frames, height=FINE.height, width=FINE.width, fps=FINE.fps)
@@ -95,25 +95,25 @@ def read_base(video: Tensor, color: str) -> Reading:
     `kept`: whether it did, and came out as it went in.
     """
     mask = color_mask(video, COLORS[color], least=0.2)
-    seen = sight(video, mask)
-    shown = seen.area.isfinite()
-    passes = _passes(seen)
+    shown = sight(video, mask).area.isfinite()
+    passage = _passage(shown[0].tolist())
     kept = False
-    if passes:
-        kept = bool(permanence(video, mask, shown.double()).kept(returned=0.0, shape=0.4, speed=0.5))
-    return {"found": float(shown.double().mean()), "passes": float(passes), "kept": float(kept)}
+    if passage is not None:
+        found = permanence(video[:, :, passage], mask[:, passage], shown[:, passage].double())
+        kept = bool(found.kept(returned=0.0, shape=0.4, speed=0.5))
+    return {
+        "found": float(shown.double().mean()), "passes": float(passage is not None), "kept": float(kept)
+    }  # fmt: skip
 
 
-def _passes(seen: Sightings) -> bool:
-    shown = seen.area[0].isfinite()
-    when = shown.nonzero().flatten().tolist()
-    if len(when) < 4:
-        return False
-    gap = (~shown[when[0] : when[-1]]).nonzero().flatten()
-    if len(gap) == 0:
-        return False
-    first, last = when[0] + int(gap[0]), when[0] + int(gap[-1])
-    return bool(shown[:first].sum() >= 2) and bool(shown[last:].sum() >= 2)
+def _passage(shown: Sequence[bool]) -> slice | None:
+    """From the first frame that shows the thing to the last, if it is seen twice, then not, then twice again."""
+    seen = [frame for frame, is_shown in enumerate(shown) if is_shown]
+    unseen = [frame for frame in range(seen[0], seen[-1]) if not shown[frame]] if seen else []
+    if not unseen:
+        return None
+    before, after = (frame < unseen[0] for frame in seen), (frame > unseen[-1] for frame in seen)
+    return slice(seen[0], seen[-1] + 1) if min(sum(before), sum(after)) >= 2 else None
 
 
 BASELINES = {
@@ -138,17 +138,14 @@ def baseline(name: str, known: Cover) -> Tensor:
     return known.video
 
 
-def summary(readings: Sequence[Sequence[Reading]]) -> dict[str, dict[str, float]]:
-    """Of readings by seed: means, and standard errors over the seeds, or over the scenes where there is one seed."""
-    found = {}
-    for name in readings[0][0]:
-        by_seed = [[r[name] for r in own if r[name] is not None] for own in readings]
-        means = [statistics.fmean(own) for own in by_seed if own]
-        if not means:
-            continue
-        spread = means if len(means) > 1 else next(own for own in by_seed if own)
-        error = statistics.stdev(spread) / len(spread) ** 0.5 if len(spread) > 1 else math.nan
-        found[name] = {"mean": statistics.fmean(means), "error": error}
+def summary(readings: Mapping[tuple[int, int], Reading]) -> dict[str, dict[str, float | None]]:
+    """Of readings by scene and seed: means, and standard errors over the scenes, of those that have each figure."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name in next(iter(readings.values()), {}):
+        own = [(scene, r[name]) for (scene, _), r in readings.items() if r[name] is not None]
+        if own:
+            mean, error = over_groups(own)
+            found[name] = {"mean": mean, "error": error, "n": len(own)}
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from vdm_blocks.data.render import render_sprites
 from vdm_blocks.data.scenes import HeldOut, draw_scene
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.metrics import clip_score, dynamic_degree, flicker
+from vdm_blocks.video.pixels import to_bytes
 
 REFERENCE_STREAM = 700_001
 """Scenes that no training and no prompt drew."""
@@ -73,7 +76,8 @@ def references(
     pack: SpritePack, held_out: HeldOut, reader: Reader, ledger: Ledger, count: int, *, quiet: bool
 ) -> Tensor:
     """(count, D) embeddings of other renders, half of them of held-out combinations, as the prompts are."""
-    keys = [f"reference {number} {reader.encoder.name}" for number in range(count)]
+    drawn = scenes_digest(pack, held_out)
+    keys = [f"reference {number} {drawn} {reader.encoder.name}" for number in range(count)]
     progress = Progress("reference renders", len(ledger.missing(keys)), quiet=quiet)
     for number in (n for n, key in enumerate(keys) if key not in ledger.rows):
         video = reference_render(pack, held_out, number)
@@ -91,6 +95,15 @@ def reference_render(pack: SpritePack, held_out: HeldOut, number: int) -> Tensor
     return render_sprites(pack, scene, RASTER)[None]
 
 
+def scenes_digest(pack: SpritePack, held_out: HeldOut) -> str:
+    """Another whenever scenes are drawn or rendered otherwise: no reading of old renders stands in for new ones.
+
+    Of the first two renders' bytes, one of a seen combination and one of a held-out one.
+    """
+    frames = torch.cat([reference_render(pack, held_out, number)[0] for number in range(2)], dim=1)
+    return hashlib.blake2b(to_bytes(frames).numpy().tobytes(), digest_size=6).hexdigest()
+
+
 BASELINES = {
     "truth": "ground truth: the render of the prompt's scene",
     "shuffled": "baseline: that render, of another prompt",
@@ -100,14 +113,27 @@ BASELINES = {
 }
 
 
-def baseline(name: str, pack: SpritePack, held_out: HeldOut, made: Sequence[Prompt], number: int) -> Tensor:
-    """(1, 3, T, H, W): what stands in for the video of prompt `number`."""
-    if name == "noise":
-        draw = torch.Generator().manual_seed(number)
-        return torch.randn(1, 3, *RASTER.shape, generator=draw).clamp_(-1, 1)
-    if name == "mean":
-        return torch.cat([reference_render(pack, held_out, n) for n in range(64)]).mean(0, keepdim=True)
-    other = made[(number + 2) % len(made)] if name == "shuffled" else made[number]
-    video = render_sprites(pack, other.scene, RASTER)[None]
-    middle = RASTER.frames // 2
-    return video[:, :, [middle] * RASTER.frames] if name == "frozen" else video
+class Baselines:
+    """What stands in for the videos of prompts."""
+
+    def __init__(self, pack: SpritePack, held_out: HeldOut, made: Sequence[Prompt]) -> None:
+        self.pack, self.held_out, self.made = pack, held_out, made
+
+    def __call__(self, name: str, number: int) -> Tensor:
+        """(1, 3, T, H, W): baseline `name` of BASELINES, for the video of prompt `number`."""
+        if name == "noise":
+            draw = torch.Generator().manual_seed(number)
+            return torch.randn(1, 3, *RASTER.shape, generator=draw).clamp_(-1, 1)
+        if name == "mean":
+            return self.mean
+        other = self.made[(number + 2) % len(self.made)] if name == "shuffled" else self.made[number]
+        video = render_sprites(self.pack, other.scene, RASTER)[None]
+        middle = RASTER.frames // 2
+        return video[:, :, [middle] * RASTER.frames] if name == "frozen" else video
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(1, 3, T, H, W) of 64 renders."""
+        return torch.cat([reference_render(self.pack, self.held_out, n) for n in range(64)]).mean(
+            0, keepdim=True
+        )

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from distilled_stages import RECIPES
 from sampling import SAMPLING, Constant, Swinging
+from stages import PLANS
 
 from vdm_blocks.denoisers.scales import guidance_scale_from_paper
 from vdm_blocks.sampling import DDIM, Ancestral
+
+FEW = 32
+"""Steps; a row with more in a stage is long. The ablations' base has as many."""
 
 
 class Clip(Enum):
@@ -65,18 +70,19 @@ class Row:
     @property
     def is_long(self) -> bool:
         """Whether a stage has more steps than a few."""
-        return max(part.steps for part in self.parts) > 32
+        return max(part.steps for part in self.parts) > FEW
 
 
-TABLE, TEACHER, DEMO = (
+TABLE, FEWER, TEACHER, DEMO = (
     "The paper's rows",
+    "The same students in fewer steps than they were distilled for",
     "The same networks undistilled, in eight steps",
     "As the demo has it",
 )
 
 
 def table() -> list[Row]:
-    """The paper's six rows in both readings of its weight; the trained networks in eight steps; the demo."""
+    """The paper's six rows in both readings of its weight; in fewer steps; undistilled in eight; the demo's own."""
     rows = []
     for reading in ("w", "1+w"):
         for kind in ("constant", "oscillate"):
@@ -86,47 +92,59 @@ def table() -> list[Row]:
                     Part(steps=steps, guidance=guidance, student=steps == 8) for steps in (base, upper, upper)
                 )
                 rows.append(_row(kind, reading, TABLE, parts))
-            parts = (Part(steps=8, guidance=guidance),) * 3
-            rows.append(_row(kind, reading, TEACHER, parts))
-    for name, count in (("demo", 3), ("demo-base", 1)):
-        title = "as the demo has it" if count > 1 else "the same, the base alone"
-        rows.append(Row(name=name, group=DEMO, title=title, parts=_demo()[:count]))
+    for kind in ("constant", "oscillate"):
+        guidance = _read(kind, "w")
+        few = [Part(steps=steps, guidance=guidance, student=True) for steps in (4, 2, 1)]
+        rows += [_row(kind, "w", FEWER, (part,) * 3) for part in few]
+        rows.append(_row(kind, "w", TEACHER, (Part(steps=8, guidance=guidance),) * 3))
+    students, teachers = (_demo(student=student) for student in (True, False))
+    rows.append(Row(name="demo", group=DEMO, title="its students", parts=students))
+    rows.append(Row(name="demo-full", group=DEMO, title="its teachers, `--steps full`", parts=teachers))
+    rows.append(Row(name="demo-full-base", group=DEMO, title="the same, the base alone", parts=teachers[:1]))
     return rows
 
 
 def ablations() -> list[Row]:
-    """What a user decides by; each group changes one thing of the demo. The base alone where the rest has no part."""
-    demo = _demo()
-    base = demo[0]
+    """What a user decides by; each group changes one thing of the demo's teachers, the base in `FEW` steps.
+
+    The base alone, where the rest has no part.
+    """
+    own, *uppers = _demo(student=False)
+    base = replace(own, steps=FEW)
     rows = []
-    rules: tuple[DDIM | Ancestral, ...] = (DDIM(), *(Ancestral(gamma=gamma) for gamma in (0.1, 0.3, 1.0)))
+    rules: tuple[DDIM | Ancestral, ...] = (DDIM(), *(Ancestral(gamma=gamma) for gamma in (0.0, 0.3, 1.0)))
     for rule in rules:
         name = f"gamma-{rule.gamma:g}" if isinstance(rule, Ancestral) else "ddim"
         rows.append(_ablation("Step rule of the base", name, f"`{rule}`", replace(base, rule=rule)))
     for clip in Clip:
         strong = replace(base, guidance=Constant(scale=6.0), clip=clip)
         rows.append(_ablation("Thresholding, at scale 6", f"clip-{clip.name.lower()}", clip.value, strong))
-    for share in (0.0, 0.1, 0.5):
-        for high, low in ((15.0, 1.0), (6.0, 1.0)):
-            swing = replace(base, guidance=Swinging(high=high, low=low, constant=share))
-            name, title = (
-                f"swing-{high:g}-{share:g}",
-                f"{high:g} and {low:g}, constant for {share:.0%} of the steps",
-            )
-            rows.append(_ablation("Oscillating guidance", name, title, swing))
+    for high, share in ((15.0, 0.0), (15.0, 0.1), (15.0, 0.5), (6.0, 0.1)):
+        swing = replace(base, guidance=Swinging(high=high, low=1.0, constant=share))
+        title = f"{high:g} and 1, constant for {share:.0%} of the steps"
+        rows.append(_ablation("Oscillating guidance", f"swing-{high:g}-{share:g}", title, swing))
     for scale in (1.0, 2.0, 3.0, 6.0):
         part = replace(base, guidance=Constant(scale=scale))
         rows.append(_ablation("Constant guidance", f"scale-{scale:g}", f"scale {scale:g}", part))
     for snr in (3.0, 5.0, None, 1e6):
-        upper = tuple(replace(part, snr=snr) for part in demo[1:])
+        upper = tuple(replace(part, snr=snr) for part in uppers)
         name, title = ("own", "as shipped") if snr is None else (f"{snr:g}", f"SNR {snr:g}")
         rows.append(_ablation("Conditioning augmentation", f"snr-{name}", title, base, *upper))
     return rows
 
 
-def _demo() -> tuple[Part, ...]:
-    own = [SAMPLING[name] for name in ("1-base", "2-tsr", "3-ssr")]
-    return tuple(Part(steps=sampling.steps, guidance=sampling.guidance) for sampling in own)
+def all_rows() -> list[Row]:
+    """Of the table and of the ablations."""
+    return [*table(), *ablations()]
+
+
+def _demo(*, student: bool) -> tuple[Part, ...]:
+    """The demo's first three stages: its students in as many steps as are shipped, or its teachers."""
+    own = [(SAMPLING[plan.name], RECIPES[plan.name].shipped) for plan in PLANS[:3]]
+    return tuple(
+        Part(steps=shipped if student else sampling.steps, guidance=sampling.guidance, student=student)
+        for sampling, shipped in own
+    )
 
 
 def _ablation(group: str, name: str, title: str, *parts: Part) -> Row:

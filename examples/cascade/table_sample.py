@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from distilled_stages import choose_weights, student_stage
+from distilled_stages import RECIPES, choose_weights, student_stage
 from evaluate_base import Prompt, kept, seed_of
 from ledger import Ledger
 from material import Captions
 from safetensors.torch import load_file
-from sampling import SAMPLING, Constant, find_weights, stage_for
+from sampling import SAMPLING, Constant, Sampling, find_weights, stage_for
 from stages import PLANS, Plan
 from table_rows import Clip, Part, Row
 from torch import Tensor, nn
@@ -45,6 +45,10 @@ def _student(plan: Plan, steps: int, folder: Path) -> Path:
             f"{plan.name}: {chosen.why}; `python examples/cascade/distill.py {plan.name}` makes one"
         )
     return chosen.weights
+
+
+_load_teacher, _load_student = lru_cache(maxsize=8)(load_unet), lru_cache(maxsize=8)(load_student)
+"""Rows share their networks."""
 
 
 @lru_cache(maxsize=64)
@@ -83,19 +87,25 @@ def chain(row: Row, folder: Path) -> list[str]:
 
 def link(plan: Plan, part: Part, folder: Path) -> str:
     """All that one stage's video depends on besides the stage before, prompt and seed."""
-    own = f"{plan.name} {digest(weights_of(plan, part, folder))} {part} {SAMPLING[plan.name]}"
-    return f"{own} {plan.noise} {plan.snr} {plan.detail}"
+    how = f"student to {RECIPES[plan.name].last}" if part.student else f"{part.clip}"
+    snr = plan.snr if part.snr is None else part.snr
+    file = digest(weights_of(plan, part, folder))
+    return f"{plan.name} {file} {settings(plan, part)} {how} {plan.schedule} {plan.noise} {snr} {plan.detail}"
+
+
+def settings(plan: Plan, part: Part) -> Sampling:
+    """The stage's own, with what the part says instead."""
+    own = SAMPLING[plan.name]
+    return replace(own, steps=part.steps, guidance=part.guidance, rule=part.rule or own.rule)
 
 
 def build(plan: Plan, part: Part, folder: Path) -> Stage:
     """The stage as a part has it."""
-    own = SAMPLING[plan.name]
-    sampling = replace(own, steps=part.steps, guidance=part.guidance, rule=part.rule or own.rule)
-    file = weights_of(plan, part, folder)
+    file, sampling = weights_of(plan, part, folder), settings(plan, part)
     if part.student:
-        stage = student_stage(plan, load_student(file), part.steps, sampling)
+        stage = student_stage(plan, _load_student(file), part.steps, sampling)
     else:
-        stage = stage_for(plan, load_unet(file), sampling)
+        stage = stage_for(plan, _load_teacher(file), sampling)
         stage = replace(stage, denoiser=clipped(stage.denoiser, part.clip))
     return stage if part.snr is None else replace(stage, snr=part.snr)
 
@@ -117,59 +127,60 @@ class Sampler:
         row: which.
         folder: of the weights.
         videos: the folder where every stage's videos are kept.
+        ledger: where it is kept what they cost.
         device: where to compute.
     """
 
     def __init__(self, row: Row, folder: Path, videos: Path, ledger: Ledger, *, device: str) -> None:
-        self.row, self.folder, self.videos, self.ledger, self.device = row, folder, videos, ledger, device
+        self.row, self.folder, self.videos_at, self.ledger, self.device = row, folder, videos, ledger, device
         self.chain = chain(row, folder)
         self.stages: dict[int, Stage] = {}
 
     def keys(self, prompt: Prompt, seed: int) -> list[str]:
         """Of each stage's video."""
-        return [f"{key} | {prompt.split} {prompt.index} {seed} {self.device}" for key in self.chain]
+        what = f"{prompt.split} {prompt.index} {prompt.text!r} {seed} {self.device}"
+        return [f"{key} | {what}" for key in self.chain]
 
-    def video(self, prompt: Prompt, seed: int, captions: Captions) -> Tensor:
-        """(1, 3, T, H, W) of the last stage, rounded to half precision, as it is kept."""
-        keys = self.keys(prompt, seed)
-        first = len(keys)
-        while first and not (
-            keys[first - 1] in self.ledger.rows and kept(self.videos, keys[first - 1]).exists()
-        ):
-            first -= 1
-        video = load_file(kept(self.videos, keys[first - 1]))["video"].float() if first else None
-        text, mask = captions([prompt.text])
-        cond = Conditioning(text=text, text_mask=mask)
-        for at in range(first, len(keys)):
-            stage = self.stage(at)
-            wall, cpu = time.monotonic(), time.process_time()
-            with evaluations(stage) as count, torch.no_grad():
-                before = None if video is None else video.to(self.device)
-                made = stage.run(cond, before, seeds=(seed_of(prompt, seed),), device=self.device)
-            video = made.half().cpu().float()
-            spent = {"seconds": time.monotonic() - wall, "cpu": time.process_time() - cpu}
-            self.videos.mkdir(parents=True, exist_ok=True)
-            save_tensors(kept(self.videos, keys[at]), {"video": video.half()}, {"key": keys[at]})
-            self.ledger.add(keys[at], {**spent, "evaluations": count[0]})
-        assert video is not None
-        return video
+    def videos(self, pairs: Sequence[tuple[Prompt, int]], captions: Captions) -> Tensor:
+        """(B, 3, T, H, W) of the last stage, of prompts and seeds; rounded to half precision, as they are kept."""
+        return self._stage_videos(len(self.chain) - 1, pairs, captions)
 
-    def through(self, first: Tensor, caption: str, seed: int, captions: Captions) -> Tensor:
-        """What the stages after the first make of a video of the first; nothing is kept."""
-        text, mask = captions([caption])
-        video = first.to(self.device)
-        for at in range(1, len(self.row.parts)):
-            with torch.no_grad():
-                cond = Conditioning(text=text, text_mask=mask)
-                video = self.stage(at).run(cond, video, seeds=(seed,), device=self.device)
-        return video.float().cpu()
+    def _stage_videos(self, at: int, pairs: Sequence[tuple[Prompt, int]], captions: Captions) -> Tensor:
+        """Stage number `at`, those that are not kept yet all at once, and the stages before as far as it takes."""
+        wanted = {self.keys(*pair)[at]: pair for pair in pairs}
+        files = {key: kept(self.videos_at, key) for key in wanted}
+        todo = [key for key in wanted if key not in self.ledger.rows or not files[key].exists()]
+        if todo:
+            own = [wanted[key] for key in todo]
+            before = self._stage_videos(at - 1, own, captions) if at else None
+            made, spent = self.run(at, [(p.text, seed_of(p, seed)) for p, seed in own], before, captions)
+            self.videos_at.mkdir(parents=True, exist_ok=True)
+            for key, video in zip(todo, made.half(), strict=True):
+                save_tensors(files[key], {"video": video[None]}, {"key": key})
+                self.ledger.add(key, spent)
+        return torch.cat([load_file(file)["video"].float() for file in files.values()])
 
-    def base(self, caption: str, seed: int, captions: Captions) -> Tensor:
-        """What the first stage makes of a caption; nothing is kept."""
-        text, mask = captions([caption])
-        with torch.no_grad():
-            cond = Conditioning(text=text, text_mask=mask)
-            return self.stage(0).run(cond, None, seeds=(seed,), device=self.device).float().cpu()
+    def run(
+        self, at: int, said: Sequence[tuple[str, int]], before: Tensor | None, captions: Captions
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Videos of one stage, of captions and seeds, and what one of them cost."""
+        text, mask = captions([caption for caption, _ in said])
+        stage = self.stage(at)
+        wall, cpu = time.monotonic(), time.process_time()
+        with evaluations(stage) as count, torch.no_grad():
+            made = stage.run(
+                Conditioning(text=text, text_mask=mask),
+                None if before is None else before.to(self.device),
+                seeds=[seed for _, seed in said],
+                device=self.device,
+            )
+            made = made.float().cpu()
+        spent = {
+            "seconds": time.monotonic() - wall,
+            "cpu": time.process_time() - cpu,
+            "evaluations": count[0],
+        }
+        return made, {name: value / len(said) for name, value in spent.items()}
 
     def spent(self, prompt: Prompt, seed: int) -> dict[str, float]:
         """Seconds, seconds of the processor and network evaluations of all stages together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def test_another_judge_reads_the_same_videos(pack: SpritePack, tmp_path: Path) -
     assert not set(first.keys(made)) & set(again.keys(made))
     for other in (run("retrained", "judge"), run("model", "judge", steps=9)):
         assert not set(first.videos(made)) & set(other.videos(made))
+    track = replace(made[0].scene.subject.track, size=0.9)
+    larger = replace(made[0].scene, subject=replace(made[0].scene.subject, track=track))
+    redrawn = [replace(made[0], scene=larger), *made[1:]]
+    assert first.videos(redrawn) == {
+        key: (redrawn[made.index(p)], s) for key, (p, s) in first.videos(made).items()
+    }
+    assert len(set(first.keys(redrawn)) & set(first.keys(made))) == 6  # its render is read anew
     files = {evaluate_base.kept(tmp_path, key) for key in first.videos(made)}
     assert len(files) == 8
 
@@ -114,6 +122,24 @@ def test_the_share_of_right_readings_its_error_and_chance() -> None:
     assert cats["chance"] == pytest.approx(4 / 12)
     assert table["motion"]["render"] == 0.75
     assert table["motion"]["chance"] == 1.0
+
+
+def test_videos_of_one_prompt_are_no_more_prompts() -> None:
+    named = {"motion": "spins"}
+    rows = [
+        {
+            "split": "seen",
+            "index": i,
+            "prompt": str(i),
+            "named": named,
+            "video": reading("", said),
+            "render": named,
+        }
+        for i, said in ((0, "spins"), (0, "spins"), (1, "falls"), (1, "spins"))
+    ]
+    (motion,) = evaluate_base.summary(rows)
+    assert (motion["prompts"], motion["videos"], motion["video"]) == (2, 4, 0.75)  # of shares 1 and 1/2
+    assert motion["video error"] == pytest.approx(0.25)
 
 
 def test_the_baselines_are_what_they_are_called() -> None:

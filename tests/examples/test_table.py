@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import table
+import table_read
 import table_sample
 import torch
 from evaluate_base import RASTER, Prompt, prompts
 from ledger import Ledger
 from material import Captions
-from sampling import Constant, Sampling, Swinging, stage_for
+from sampling import SAMPLING, Constant, Sampling, Swinging, stage_for
 from stages import PLANS, Plan
+from table_bench import pairs
+from table_collect import comparisons
 from table_page import page
-from table_read import baseline, on_grid
-from table_rows import DEMO, TABLE, TEACHER, Clip, Part, Row, ablations
+from table_read import REFERENCE_STREAM, Baselines, on_grid, scenes_digest
+from table_rows import DEMO, FEWER, TABLE, TEACHER, Clip, Part, Row, all_rows
 from table_rows import table as paper_rows
-from table_sample import Sampler, chain, clipped, evaluations, missing
+from table_sample import Sampler, chain, clipped, evaluations, link, missing
 from table_summary import compare, figure, figures, precision
 from torch import Tensor
 from word_states import WordStates
@@ -29,6 +32,7 @@ from vdm_blocks.checkpoint import save_network
 from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
+from vdm_blocks.diffusion import CosineSchedule
 from vdm_blocks.metrics import dynamic_degree
 from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet, build_network
 from vdm_blocks.sampling import DDIM, uniform_times
@@ -48,8 +52,8 @@ def made(pack: SpritePack) -> list[Prompt]:
 
 
 def test_the_rows_are_the_paper_s_in_both_readings() -> None:
-    rows = {row.name: row for row in [*paper_rows(), *ablations()]}
-    assert len(rows) == len(paper_rows()) + len(ablations())
+    rows = {row.name: row for row in all_rows()}
+    assert len(rows) == len(all_rows())
     own = [row for row in rows.values() if row.group == TABLE]
     assert [row.steps for row in own] == ["256/128", "256/8", "8/8"] * 4
     guidance = [row.parts[0].guidance for row in own[::3]]
@@ -57,10 +61,28 @@ def test_the_rows_are_the_paper_s_in_both_readings() -> None:
         Constant(scale=6.0), Swinging(high=15.0, low=1.0), Constant(scale=7.0), Swinging(high=16.0, low=2.0)
     ]  # fmt: skip
     for row in own:
+        assert len({part.guidance for part in row.parts}) == 1
         assert [part.student for part in row.parts] == [part.steps == 8 for part in row.parts]
-    assert not any(
-        part.student for row in rows.values() if row.group in (TEACHER, DEMO) for part in row.parts
-    )
+    assert [row.steps for row in rows.values() if row.group == FEWER] == ["4/4", "2/2", "1/1"] * 2
+    assert not any(part.student for row in rows.values() if row.group == TEACHER for part in row.parts)
+    assert not any(row.is_long for row in all_rows()[len(paper_rows()) :])
+
+
+def test_the_demo_s_rows_are_its_students_and_its_teachers() -> None:
+    students, *teachers = (row for row in paper_rows() if row.group == DEMO)
+    assert all(part.student and part.steps == 8 for part in students.parts)
+    for row in teachers:
+        assert not any(part.student for part in row.parts)
+        assert [part.steps for part in row.parts] == [own.steps for own in SAMPLING.values()][
+            : len(row.parts)
+        ]
+
+
+def test_any_beginning_of_the_videos_has_many_prompts_and_seeds() -> None:
+    assert pairs(8, 4, 3) == [(0, 0), (1, 1), (2, 2), (3, 0), (0, 1), (1, 2), (2, 0), (3, 1)]
+    assert sorted(pairs(12, 4, 3)) == [(prompt, seed) for prompt in range(4) for seed in range(3)]
+    with pytest.raises(ValueError, match="4 prompts and 3 seeds make 12 videos; got 13"):
+        pairs(13, 4, 3)
 
 
 def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
@@ -74,7 +96,7 @@ def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
     results = {
         "command": "c", "date": "d", "torch": "t", "comparisons": {},
         "settings": {
-            "device": "cpu", "prompts": 1, "long prompts": 0, "seeds": 1, "pool": 9, "width": 2, "reference": 3,
+            "device": "cpu", "prompts": 1, "seeds": 1, "batch": 1, "pool": 9, "width": 2, "reference": 3,
             "encoder": {"sprites": {"R@1 of 32": 0.5}},
         },
         "rows": [
@@ -103,6 +125,26 @@ def test_rows_that_begin_alike_share_their_videos(tmp_path: Path, monkeypatch: p
     table_sample.digest.cache_clear()
 
 
+def test_a_row_s_videos_are_keyed_by_how_they_are_made_and_not_by_what_is_made_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_sample, "weights_of", lambda _plan, _part, _folder: tmp_path)
+    monkeypatch.setattr(table_sample, "digest", lambda _path: "weights")
+    plan, part = PLANS[0], Part(steps=4, guidance=Constant(scale=6.0))
+    key = link(plan, part, tmp_path)
+    own = SAMPLING[plan.name]
+    assert link(plan, replace(part, rule=own.rule, snr=plan.snr), tmp_path) == key
+    others = [link(replace(plan, schedule=CosineSchedule()), part, tmp_path)]
+    others += [link(plan, replace(part, **other), tmp_path) for other in (
+        {"steps": 5}, {"guidance": Swinging()}, {"student": True}, {"rule": DDIM(eta=0.5)}, {"snr": 2.0},
+        {"clip": Clip.NONE},
+    )]  # fmt: skip
+    assert len({key, *others}) == 1 + len(others)
+    # A demo that is guided otherwise leaves the paper's rows as they are.
+    monkeypatch.setitem(SAMPLING, plan.name, replace(own, steps=99, guidance=Constant(scale=1.5)))
+    assert link(plan, part, tmp_path) == key
+
+
 TINY = UNetSpec(levels=(LevelSpec(channels=8),), embedding=32, text_width=0)
 
 
@@ -117,23 +159,25 @@ def test_a_video_is_made_once_and_its_cost_remembered(
     made: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[str] = []
+    stage = tiny_stage()
 
     def build(plan: Plan, _part: Part, _folder: Path) -> Stage:
         built.append(plan.name)
-        return tiny_stage()
+        return stage
 
     monkeypatch.setattr(table_sample, "build", build)
     monkeypatch.setattr(table_sample, "chain", lambda _row, _folder: ["tiny"])
     row = Row(name="r", group="g", title="t", parts=(Part(steps=3, guidance=Constant()),))
-    videos: list[Tensor] = []
+    found: list[Tensor] = []
     for _ in range(2):
         sampler = Sampler(row, tmp_path, tmp_path / "videos", Ledger(tmp_path / "rows"), device="cpu")
-        videos += [sampler.video(made[0], seed, Captions(WordStates())) for seed in (0, 1)]
-        assert sampler.spent(made[0], 0)["evaluations"] == 3
+        found.append(sampler.videos([(made[0], 0), (made[1], 1)], Captions(WordStates())))
+        assert sampler.spent(made[0], 0)["evaluations"] == 3  # each, although the two were made together
     assert built == ["1-base"]  # the second sampler read what the first one kept
-    assert torch.equal(videos[0], videos[2])
-    assert torch.equal(videos[1], videos[3])
-    assert not torch.equal(videos[0], videos[1])
+    assert torch.equal(*found)
+    assert not torch.equal(found[0][0], found[0][1])
+    alone = Sampler(row, tmp_path, tmp_path / "others", Ledger(tmp_path / "other rows"), device="cpu")
+    torch.testing.assert_close(alone.videos([(made[1], 1)], Captions(WordStates()))[0], found[0][1])
 
 
 def test_guidance_counts_twice_and_a_low_scale_of_one_does_not() -> None:
@@ -179,22 +223,27 @@ def test_a_finer_video_is_read_on_the_base_s_grid() -> None:
 
 
 def test_the_baselines_are_what_they_are_called(pack: SpritePack, made: list[Prompt]) -> None:
-    held_out = HeldOut.load(CASCADE / "heldout.json")
-
-    def of(name: str, number: int) -> Tensor:
-        return baseline(name, pack, held_out, made, number)
-
+    of = Baselines(pack, HeldOut.load(CASCADE / "heldout.json"), made)
     assert float(dynamic_degree(of("frozen", 0))) == 0
     assert torch.equal(of("frozen", 0)[:, :, 0], of("truth", 0)[:, :, 8])
     assert torch.equal(of("shuffled", 1), of("truth", 3))
     assert not torch.equal(of("noise", 0), of("noise", 1))
 
 
-def test_errors_are_over_seeds_or_else_over_prompts() -> None:
-    several = figure([[1.0, 3.0], [3.0, 5.0]])  # means 2 and 4
-    assert several == {"mean": 3.0, "error": pytest.approx(1.0)}
-    assert figure([[1.0, 3.0]]) == {"mean": 2.0, "error": pytest.approx(1.0)}
-    assert math.isnan(figure([[1.0]])["error"])
+def test_readings_of_scenes_that_are_drawn_otherwise_are_not_taken(
+    pack: SpritePack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = HeldOut.load(CASCADE / "heldout.json")
+    before = scenes_digest(pack, held_out)
+    assert scenes_digest(pack, held_out) == before
+    monkeypatch.setattr(table_read, "REFERENCE_STREAM", REFERENCE_STREAM + 1)
+    assert scenes_digest(pack, held_out) != before
+
+
+def test_errors_are_over_prompts() -> None:
+    several = figure({(0, 0): 1.0, (0, 1): 3.0, (1, 0): 3.0, (1, 1): 5.0})  # the prompts' means are 2 and 4
+    assert several == {"mean": 3.0, "error": pytest.approx(1.0), "n": 4}
+    assert figure({(0, 0): 1.0, (0, 1): 3.0}) == {"mean": 2.0, "error": None, "n": 2}
 
 
 def reading(embedding: list[float]) -> dict[str, object]:
@@ -204,50 +253,66 @@ def reading(embedding: list[float]) -> dict[str, object]:
 
 def test_precision_is_of_the_own_caption_in_the_whole_pool() -> None:
     pool = torch.eye(3)
-    own = {0: reading([0.9, 0.1, 0.0]), 1: reading([0.9, 0.1, 0.0]), 7: reading([0.0, 0.0, 1.0])}
-    assert precision(own, pool) == [1.0, 0.0]  # the prompt outside the pool is left out
+    near, far = reading([0.9, 0.1, 0.0]), reading([0.0, 0.0, 1.0])
+    found = precision({(0, 0): near, (1, 0): near, (1, 1): far, (2, 1): far, (7, 0): far}, pool)
+    assert found == {(0, 0): 1.0, (1, 0): 0.0, (1, 1): 0.0, (2, 1): 1.0}  # prompt 7 is not in the pool
 
 
 def test_figures_of_a_row_by_hand() -> None:
     readings = {(0, 0): reading([1.0, 0.0]), (1, 0): reading([0.0, 1.0])}
     found = figures(readings, torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), extractor="x")
-    assert found["precision"] == {"mean": 1.0, "error": 0.0}
+    assert found["precision"] == {"mean": 1.0, "error": 0.0, "n": 2}
     assert found["object"]["mean"] == 0.5
     # Rows of length sqrt(2): k is (2 / 2 + 1)^3 = 8 of like and 1 of unlike, so 1 + 1 - 2 (8 + 1) / 2.
     assert found["kernel"]["mean"] == pytest.approx(-7.0)
+    assert found["kernel"]["error"] is None  # one seed
     assert "frechet" not in found  # two videos, two numbers in an embedding
     assert "cpu" not in found
 
 
+def test_the_kernel_distance_s_error_is_over_the_seeds_sets() -> None:
+    alike, unlike = reading([1.0, 0.0]), reading([0.0, 1.0])
+    readings = {(0, 0): alike, (1, 0): alike, (2, 1): unlike, (3, 1): unlike}
+    reference = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    found = figures(readings, torch.eye(2), reference, extractor="x")["kernel"]
+    # The seeds' sets have 8 + 8 - 2 8 = 0 and 8 + 8 - 2 = 14; all four (4 8 + 8) / 12 + 8 - 2 (16 + 2) / 4 = 7 / 3.
+    assert found == {"mean": pytest.approx(7 / 3), "error": pytest.approx(7.0), "n": 4}
+
+
 def test_a_difference_beyond_the_full_row_s_error_is_stated() -> None:
-    full = {"score": {"mean": 30.0, "error": 1.0}, "cpu": {"mean": 9.0, "error": 1.0}}
-    few = {"score": {"mean": 28.5, "error": 1.0}, "cpu": {"mean": 1.0, "error": 1.0}}
-    assert compare(full, few) == {"score": {"within": False, "difference": -1.5}}
-    assert compare(full, full)["score"]["within"]
+    def of(*scores: float) -> dict[tuple[int, int], dict[str, object]]:
+        return {(i, 0): {**reading([1.0, 0.0]), "score": x, "cpu": x} for i, x in enumerate(scores)}
+
+    full, pool = of(1.0, 3.0, 90.0), torch.eye(2)  # of the first two: 2 ± 1
+    near, far = compare(full, of(0.5, 2.5), pool), compare(full, of(0.5, 0.5), pool)
+    assert near["score"] == {"difference": -0.5, "error": pytest.approx(0.0), "within": True}
+    assert far["score"] == {"difference": -1.5, "error": pytest.approx(1.0), "within": False}
+    assert "cpu" not in near
+    assert compare(full, of(0.5), pool)["score"] == {"difference": -0.5, "error": None, "within": None}
 
 
-def test_rows_are_compared_on_the_videos_that_both_have() -> None:
-    full = {(0, 0): {"x": 1.0}, (0, 1): {"x": 3.0}, (1, 0): {"x": 90.0}}
-    few = {(0, 0): {"x": 2.0}, (0, 1): {"x": 5.0}, (2, 0): {"x": -90.0}}
-
-    def mean(readings: dict[tuple[int, int], dict[str, float]]) -> dict[str, dict[str, float]]:
-        return {"score": figure([[row["x"]] for row in readings.values()])}
-
-    seen = {"constant-8-8": few, "constant-256-128": full, "oscillate-8-8": few, "constant-8-8-teacher": few}
-    found = table.comparisons(seen, mean)
-    assert found == {
-        "constant-8-8": {
-            "videos": 2,
-            "figures": {"score": {"within": False, "difference": pytest.approx(1.5)}},
-        }
-    }
+def test_rows_of_students_are_compared_with_the_full_row_of_their_guidance() -> None:
+    own = {(0, 0): reading([1.0, 0.0])}
+    names = (
+        "constant-8-8",
+        "constant-4-4",
+        "constant-8-8-teacher",
+        "constant-8-8-plus",
+        "oscillate-8-8",
+        "demo",
+    )
+    found = comparisons(dict.fromkeys((*names, "constant-256-128"), own), torch.eye(2))
+    assert list(found) == ["constant-8-8", "constant-4-4"]
+    assert found["constant-4-4"]["videos"] == 1
 
 
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
         (["--row", "nothing"], "there is no row 'nothing'"),
-        (["--prompts", "0"], "--prompts is 0"),
+        (["--videos", "0"], "--videos is 0"),
+        (["--long-videos", "801"], "200 prompts, each with 4 seeds: 800 at most"),
+        (["--scenes", "101", "--seeds", "2"], "50 scenes, each with 2 seeds: 100 at most"),
         (["--out", "nowhere"], "there is no folder nowhere"),
     ],
 )

@@ -42,13 +42,23 @@ def test_a_base_is_read_without_a_truth(known: Cover) -> None:
     assert read_base(grown, "red")["kept"] == 0.0
 
 
-def test_means_and_errors_are_over_seeds_and_leave_out_what_was_not_seen() -> None:
-    seeds: list[list[dict[str, Any]]] = [
-        [{"kept": 1.0, "size": 0.1}, {"kept": 0.0, "size": None}],
-        [{"kept": 1.0, "size": 0.3}],
-    ]
-    found = summary(seeds)
-    assert found["kept"]["mean"] == pytest.approx(0.75)
-    assert found["kept"]["error"] == pytest.approx(0.25)
+def test_a_thing_that_enters_or_leaves_the_picture_is_read_between(known: Cover) -> None:
+    """Hidden before it is first seen, and after it is last seen, is no cover."""
+    late = known.first.clone()
+    late[:, :, :2], late[:, :, -1:] = 0.5, 0.5
+    assert read_base(late, "red") == {"found": 8 / 16, "passes": 1.0, "kept": 1.0}
+    late[:, :, :5] = 0.5
+    assert read_base(late, "red")["passes"] == 0.0
+
+
+def test_means_and_errors_are_over_scenes_and_leave_out_what_was_not_seen() -> None:
+    readings: dict[tuple[int, int], dict[str, Any]] = {
+        (0, 0): {"kept": 1.0, "size": 0.1},
+        (0, 1): {"kept": 0.0, "size": None},
+        (1, 1): {"kept": 1.0, "size": 0.3},
+    }
+    found = summary(readings)
+    assert found["kept"] == {"mean": pytest.approx(0.75), "error": pytest.approx(0.25), "n": 3}
     assert found["size"]["mean"] == pytest.approx(0.2)
-    assert "size" not in summary([[{"kept": 0.0, "size": None}]])
+    assert summary({(0, 0): {"kept": 0.0, "size": None}}) == {"kept": {"mean": 0.0, "error": None, "n": 1}}
+    assert summary({}) == {}

@@ -1,0 +1,121 @@
+"""From the ledger to the table's results: all that is known of the weights that are there now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import table_cover
+import torch
+from stages import PLANS, Plan
+from table_bench import PROMPTS, Bench
+from table_read import BASELINES, references
+from table_rows import Row, all_rows, table
+from table_sample import digest, missing, weights_of
+from table_summary import Readings, compare, figures
+from torch import Tensor
+from videotext import record
+
+
+def collect(bench: Bench) -> dict[str, Any]:
+    """Rows with their figures, what passes behind covers, and the distilled rows against the full ones."""
+    args, reader = bench.args, bench.reader
+    reference = references(bench.pack, bench.held_out, reader, bench.ledger, args.reference, quiet=True)
+    pool = pool_of(bench)
+    upper = [bench.ledger.rows.get(key) for key, _ in upper_keys(bench)]
+    each = sum(found["cpu"] for found in upper if found is not None)
+    readings: dict[str, Readings] = {name: of_baseline(bench, name) for name in BASELINES}
+    rows: list[dict[str, Any]] = [
+        {"name": name, "group": "Ground truth and baselines", "title": title, "steps": "", "stages": ""}
+        for name, title in BASELINES.items()
+    ]
+    for row in all_rows():
+        why = missing(row, bench.weights)
+        readings[row.name] = {} if why else of_row(bench, row)
+        said = {"name": row.name, "group": row.group, "title": row.title, "steps": row.steps}
+        rows.append({**said, "stages": len(row.parts), "missing": why or "not measured yet"})
+    steps = {row.name: row.parts[-1].steps for row in all_rows() if len(row.parts) == 3}
+    for entry in rows:
+        own = readings[entry["name"]]
+        found = figures(own, pool, reference, extractor=reader.encoder.name) if own else {}
+        entry |= {"videos": len(own), "figures": found, "missing": None if own else entry.get("missing")}
+        timed = own and entry["name"] in steps and len(upper) == 3 and None not in upper
+        entry["to the sixth"] = found["cpu"]["mean"] + steps[entry["name"]] * each if timed else None
+    return {
+        "command": "python examples/cascade/table.py",
+        "date": time.strftime("%Y-%m-%d"),
+        "torch": torch.__version__,
+        "settings": {
+            "device": f"{args.device}, {torch.get_num_threads()} thread(s)",
+            "prompts": PROMPTS,
+            "seeds": args.seeds,
+            "batch": args.batch,
+            "pool": args.pool,
+            "width": pool.shape[1],
+            "reference": args.reference,
+            "encoder": record(Path(args.encoder)),
+            "reader": reader.name,
+            "scenes": bench.drawn,
+        },
+        "rows": rows,
+        "covers": table_cover.collect(bench, all_rows()),
+        "comparisons": comparisons(readings, pool),
+    }
+
+
+def of_row(bench: Bench, row: Row) -> Readings:
+    """What was read from a row's videos, with what they cost."""
+    sampler, known = bench.sampler(row), bench.ledger.rows
+    keys = {at: bench.key(sampler, *at) for at in bench.pairs(PROMPTS * bench.args.seeds)}
+    return {
+        (number, seed): {**known[key], **sampler.spent(bench.made[number], seed)}
+        for (number, seed), key in keys.items()
+        if key in known
+    }
+
+
+def of_baseline(bench: Bench, name: str) -> Readings:
+    """What was read from a baseline."""
+    keys, known = bench.baseline_keys(name, PROMPTS), bench.ledger.rows
+    return {(number, 0): known[key] for number, key in keys.items() if key in known}
+
+
+def pool_of(bench: Bench) -> Tensor:
+    """(P, D) embeddings of the captions of the first prompts.
+
+    Raises:
+        ValueError: two of them are the same.
+    """
+    count = bench.args.pool
+    texts = list(dict.fromkeys(prompt.text for prompt in bench.made[:count]))
+    if len(texts) < count:
+        raise ValueError(f"two of the first {count} prompts are the same; choose another --pool")
+    return torch.nn.functional.normalize(torch.cat([bench.reader.text(text) for text in texts]), dim=1)
+
+
+def upper_keys(bench: Bench) -> Iterator[tuple[str, Plan]]:
+    """The ledger's keys of an evaluation's seconds in the stages to 128x192x320, with their plans."""
+    part = table()[0].parts[0]
+    for plan in PLANS[3:6]:
+        try:
+            file = weights_of(plan, part, bench.weights)
+        except ValueError:
+            continue
+        yield f"one evaluation {plan.name} {digest(file)} {bench.args.device}", plan
+
+
+def comparisons(readings: Mapping[str, Readings], pool: Tensor) -> dict[str, dict[str, Any]]:
+    """Each row of students alone against the 256/128 row of the same guidance, on the videos that both have."""
+    rows = table()
+    full = {row.parts[0].guidance: row for row in rows if row.steps == "256/128"}
+    found = {}
+    for row in rows:
+        against = full.get(row.parts[0].guidance)
+        if against is None or not all(part.student for part in row.parts):
+            continue
+        one, other = readings.get(against.name, {}), readings.get(row.name, {})
+        if both := one.keys() & other.keys():
+            found[row.name] = {"videos": len(both), "figures": compare(one, other, pool)}
+    return found
