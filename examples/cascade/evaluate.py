@@ -1,8 +1,8 @@
 """Measure the cascade: `python examples/cascade/evaluate.py` writes docs/results.md and docs/results.json.
 
 Every measurement is kept as soon as it is made, so a stopped run goes on where it was, and two may share the work
-(--parts base, --parts sr). `--parts table` writes the paper's table beside it, as `table.py` does; that one measures
-a single row again: `table.py --row NAME`.
+(--parts base, --parts sr). `--parts table` writes the paper's table beside it, and `--parts ablations` that with its
+second half, as `table.py` does; that one measures a single row again: `table.py --row NAME`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vdm_blocks.video.sheet import contact_sheet
 
 JUDGE = HERE / "judge" / "judge.safetensors"
 PICTURE = "results-base.png"
-PARTS = ("base", "sr", "table")
+PARTS = ("base", "sr", "table", "ablations")
 
 
 def main() -> int:
@@ -82,9 +82,11 @@ def run(args: argparse.Namespace) -> None:
     (out / "results.md").write_text(page(results), encoding="utf-8")
     if not args.quiet:
         print(f"wrote {out / 'results.md'}")
-    if "table" in parts:
+    if {"table", "ablations"} & set(parts):
         own = ["--weights", args.weights, "--out", args.out, "--threads", str(args.threads)]
-        table.run(table.arguments([*own, *(["--quiet"] if args.quiet else [])]))
+        amount = ["--videos", str(args.videos), "--long-videos", str(args.long_videos)]
+        flags = [*(["--ablations"] if "ablations" in parts else []), *(["--quiet"] if args.quiet else [])]
+        table.run(table.arguments([*own, *amount, *flags]))
 
 
 def measure_base(
@@ -117,25 +119,25 @@ def collect(args: argparse.Namespace, weights: Path, ledger: Ledger) -> dict[str
     }
     if (weights / f"{BASE.name}.safetensors").exists() and JUDGE.exists():
         results["base"] = collect_base(base_run(args, weights), args, ledger)
-    table, settings = [], {}
+    rows, settings = [], {}
     names = tuple(evaluate_stages.sources())
     for plan in PLANS[1:]:
         if not (weights / f"{plan.name}.safetensors").exists():
             continue
         file = find_weights(plan, weights)
-        rows = ledger.present(evaluate_stages.keys(plan, file, names, args.clips))
-        table += evaluate_stages.summary(rows)
+        own = ledger.present(evaluate_stages.keys(plan, file, names, args.clips))
+        rows += evaluate_stages.summary(own)
         frames, crop = evaluate_stages.VIEWS[plan.name]
         height, width = crop or (plan.grid.height, plan.grid.width)
         sampling = SAMPLING[plan.name]
-        if rows:
+        if own:
             settings[plan.name] = {
                 "view": f"{frames}x{height}x{width}",
                 "sampling": f"{sampling.steps} steps, `{sampling.rule}`, `{sampling.guidance}`, SNR {plan.snr:g}",
                 "weights": file_hash(file)[:12],
                 "trained": read_info(file).notes.get("steps", "?"),
             }
-    results["stages"] = {"table": table, "settings": settings}
+    results["stages"] = {"table": rows, "settings": settings}
     return results
 
 
@@ -173,7 +175,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measure the cascade; writes docs/results.md and results.json."
     )
-    parser.add_argument("--parts", default="base,sr", help="some of base, sr and table")
+    parser.add_argument("--parts", default="base,sr", help="some of base, sr, table and ablations")
     parser.add_argument(
         "--stages", default="", help="of the super-resolution stages, these alone: 2-tsr,3-ssr"
     )
@@ -184,6 +186,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--clips", type=int, default=8, help="per stage and source")
     parser.add_argument("--batch", type=int, default=4, help="videos at a time, the base's")
+    parser.add_argument(
+        "--videos", type=int, default=16, help="of the table's rows of up to 32 steps a stage"
+    )
+    parser.add_argument("--long-videos", type=int, default=0, help="of the rows with more; 0 leaves them out")
     parser.add_argument("--weights", default=str(WEIGHTS), help="folder of the stages' weights")
     parser.add_argument("--out", default=str(HERE.parents[1] / "docs"), help="folder of the results")
     parser.add_argument("--ledger", default=str(HERE / "runs" / "evaluation.jsonl"))
