@@ -22,9 +22,12 @@ from study_arms import STUDIES, Arm, BaseArm, arms, recipe
 from study_measures import Amount, Measures
 from study_page import page, pictures
 from study_train import Learner, train
+from table_read import scenes_digest
 from videotext import VideoTextEncoder
 
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
+from vdm_blocks.data.scenes import HeldOut
+from vdm_blocks.data.sprites import SpritePack
 
 ENCODER = HERE / "videotext" / "videotext.safetensors"
 
@@ -46,12 +49,13 @@ def run(args: argparse.Namespace) -> None:
     """Trains what is missing, as far as the minutes go, and writes the page."""
     keep_memory()
     torch.set_num_threads(args.threads)
-    out, folder = Path(args.out), Path(args.runs)
+    out = Path(args.out)
     if not out.is_dir():
         raise ValueError(
             f"there is no folder {out} to write the page to; make it, or choose another with --out"
         )
     groups = in_groups(chosen(args.arm))
+    folder = runs_of(Path(args.runs))
     captions, ledger, amount = Captions(MiniLMEncoder.load()), Ledger(folder / "studies.jsonl"), Amount()
     encoder = VideoTextEncoder.load(Path(args.encoder), captions.encoder)
     measures = Measures(captions, encoder, amount, folder / "samples")
@@ -76,6 +80,11 @@ def run(args: argparse.Namespace) -> None:
     (out / "studies.md").write_text(page(results), encoding="utf-8")
     if not args.quiet:
         print(f"wrote {out / 'studies.md'}")
+
+
+def runs_of(folder: Path) -> Path:
+    """Networks that learned scenes that are drawn otherwise are others, and so are readings on them."""
+    return folder / scenes_digest(SpritePack.load(HERE / "sprites"), HeldOut.load(HERE / "heldout.json"))
 
 
 def chosen(names: Sequence[str] | None) -> list[Arm]:

@@ -217,7 +217,7 @@ class Measures:
     def v_error(
         self, plan: Plan, denoiser: Denoiser, x0: Tensor, t: float, cond: Conditioning, draw: torch.Generator
     ) -> float:
-        """Mean square of v_hat - v, which is (SNR + 1) times that of x0."""
+        """Mean square of v_hat - v, which is (SNR + 1) times that of x0, whose estimate is kept within [-1, 1]."""
         share = self.x0_error(plan, denoiser, x0, t, cond, draw)
         alpha, sigma = denoiser.schedule.alpha_sigma(torch.tensor(t, dtype=torch.float64))
         return share * float((alpha / sigma).square() + 1)

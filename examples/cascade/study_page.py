@@ -100,9 +100,9 @@ def _of_base(study: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
             f"{amount['base_steps']} steps at scale 3, enlarged to the grid of the video-text encoder "
             f"(`{results['encoder']}`); "
             f"distances are to {amount['reference']} renders of other scenes on the small grid. The renders of "
-            f"the prompts themselves, treated alike, have: {', '.join(known)}. *v loss*: on those renders. "
-            "With so few videos a Frechet distance is mostly bias, which is the same for every "
-            "row; the kernel distance has none."
+            f"the prompts themselves, treated alike, have: {', '.join(known)}. *v loss*: on those renders, "
+            "of estimates kept within [-1, 1]. With so few videos a Frechet distance is mostly bias, which depends "
+            "on how varied a row's videos are, so only large differences say something; the kernel distance has none."
         )
     return [_prose(text), ""]
 

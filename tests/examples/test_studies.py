@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import studies
+import table_read
 import torch
 from material import Captions
 from stages import Plan
@@ -88,6 +89,13 @@ def test_company_does_not_change_a_training(tmp_path: Path) -> None:
     assert torch.equal(
         weights(Learner(one, 0, tmp_path / "alone")), weights(Learner(one, 0, tmp_path / "together"))
     )
+
+
+def test_networks_of_other_scenes_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = studies.runs_of(tmp_path)
+    assert studies.runs_of(tmp_path) == before
+    monkeypatch.setattr(table_read, "REFERENCE_STREAM", table_read.REFERENCE_STREAM + 1)
+    assert studies.runs_of(tmp_path) != before
 
 
 def test_time_that_is_over_is_said(tmp_path: Path) -> None:
