@@ -97,5 +97,5 @@ def test_the_shipped_judge_reads_renders(pack: SpritePack) -> None:
         read = judge.read(sample.video[None])[0]
         for name, true in truth(scene).items():
             right[name] += read[name] == true
-    # It reads objects at 0.61, so 16 of 48 is four standard errors below; chance is 1 to 6.
-    assert min(right.values()) >= 16, right
+    # It reads the object beside the subject worst, at 0.70, and 20 of 48 is four standard errors below.
+    assert min(right.values()) >= 20, right
