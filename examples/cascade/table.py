@@ -26,7 +26,7 @@ from table_collect import collect, upper_keys
 from table_page import page
 from table_read import BASELINES, Reader, references
 from table_rows import Row, ablations, all_rows, table
-from table_sample import Sampler, missing, second_of_one
+from table_sample import Sampler, missing, seconds_of_a_step
 from videotext import VideoTextEncoder
 
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
@@ -153,10 +153,10 @@ def measure_baselines(bench: Bench) -> None:
 
 
 def time_upper(bench: Bench) -> None:
-    """One evaluation each of the stages to 128x192x320."""
+    """Eight steps each of the stages to 128x192x320."""
     for key, plan in upper_keys(bench):
         if key not in bench.ledger.rows:
-            bench.ledger.add(key, {**second_of_one(plan, bench.weights, device=bench.args.device)})
+            bench.ledger.add(key, {**seconds_of_a_step(plan, bench.weights, device=bench.args.device)})
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -178,7 +178,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=4, help="which the videos have in turn")
     parser.add_argument("--batch", type=int, default=4, help="videos that are made together")
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing after so many; 0 is no limit")
-    parser.add_argument("--time-upper", action="store_true", help="time an evaluation of stages 4 to 6")
+    parser.add_argument("--time-upper", action="store_true", help="time eight steps of stages 4 to 6")
     parser.add_argument("--pool", type=int, default=99, help="captions to find the right one among")
     parser.add_argument("--reference", type=int, default=256, help="renders of other scenes to compare with")
     parser.add_argument("--encoder", default=str(ENCODER), help="the video-text encoder")

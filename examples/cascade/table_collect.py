@@ -96,14 +96,14 @@ def pool_of(bench: Bench) -> Tensor:
 
 
 def upper_keys(bench: Bench) -> Iterator[tuple[str, Plan]]:
-    """The ledger's keys of an evaluation's seconds in the stages to 128x192x320, with their plans."""
+    """The ledger's keys of a step's seconds in the stages to 128x192x320, with their plans."""
     part = table()[0].parts[0]
     for plan in PLANS[3:6]:
         try:
             file = weights_of(plan, part, bench.weights)
         except ValueError:
             continue
-        yield f"one evaluation {plan.name} {digest(file)} {bench.args.device}", plan
+        yield f"a step of {plan.name} {digest(file)} {bench.args.device}", plan
 
 
 def comparisons(readings: Mapping[str, Readings], pool: Tensor) -> dict[str, dict[str, Any]]:

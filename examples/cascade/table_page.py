@@ -117,7 +117,7 @@ def _rows(rows: Sequence[dict[str, Any]]) -> list[str]:
     if timed:
         lines += [
             "",
-            "Seconds of one core to 128x192x320, as in the paper (stages 4 to 6 from one timed evaluation each):",
+            "Seconds of one core to 128x192x320, as in the paper (stages 4 to 6 were timed once, in eight steps):",
             "",
         ]
         lines += [f"- `{row['name']}`: {row['to the sixth']:.0f}" for row in timed]

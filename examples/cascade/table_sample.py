@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from distilled_stages import RECIPES, choose_weights, student_stage
+from distilled_stages import RECIPES, STEPS, choose_weights, student_stage
 from evaluate_base import Prompt, kept, seed_of
 from ledger import Ledger
 from material import Captions
@@ -214,10 +214,10 @@ def evaluations(stage: Stage) -> Iterator[list[int]]:
         handle.remove()
 
 
-def second_of_one(plan: Plan, folder: Path, *, device: str) -> dict[str, float]:
-    """Seconds that one evaluation of a stage's whole grid takes, on noise; a student's takes as long."""
+def seconds_of_a_step(plan: Plan, folder: Path, *, device: str) -> dict[str, float]:
+    """Seconds that one of eight steps of a stage's whole grid takes, from noise; a student's take as long."""
     before = PLANS[PLANS.index(plan) - 1].grid
-    stage = build(plan, Part(steps=1, guidance=Constant(scale=1.0)), folder)
+    stage = build(plan, Part(steps=STEPS, guidance=Constant(scale=1.0)), folder)
     assert isinstance(stage.denoiser, nn.Module)
     stage.denoiser.to(device)
     low = torch.rand(1, 3, *before.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -225,4 +225,4 @@ def second_of_one(plan: Plan, folder: Path, *, device: str) -> dict[str, float]:
     wall, cpu = time.monotonic(), time.process_time()
     with torch.no_grad():
         stage.run(text, low.to(device), seeds=(0,), device=device).cpu()
-    return {"seconds": time.monotonic() - wall, "cpu": time.process_time() - cpu}
+    return {"seconds": (time.monotonic() - wall) / STEPS, "cpu": (time.process_time() - cpu) / STEPS}
