@@ -168,9 +168,18 @@ class VideoText(nn.Module):
 
 
 def record(path: Path) -> dict[str, dict[str, float]]:
-    """The retrieval accuracy that a trained encoder's file states of itself."""
+    """The retrieval accuracy that a trained encoder's file states of itself.
+
+    Raises:
+        ValueError: it states none.
+    """
     with safe_open(path, framework="pt") as file:
-        found: dict[str, dict[str, float]] = json.loads(file.metadata()["retrieval"])
+        notes = file.metadata() or {}
+    if "retrieval" not in notes:
+        raise ValueError(
+            f"{path} states no accuracy of its own; examples/cascade/train_videotext.py writes it there"
+        )
+    found: dict[str, dict[str, float]] = json.loads(notes["retrieval"])
     return found
 
 

@@ -18,8 +18,10 @@ from ledger import Ledger, Progress, Row
 from results_page import page
 from stages import PLANS
 
+from vdm_blocks.checkpoint import save_network
 from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.sprites import SpritePack
+from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet
 
 CASCADE = Path(__file__).resolve().parents[2] / "examples" / "cascade"
 
@@ -214,6 +216,17 @@ def test_the_page_says_where_a_stage_loses() -> None:
     assert "- **3-ssr** beats it only as *one step, SNR 10⁶* in PSNR on sprites, SSIM on sprites.\n" in text
     assert "- **4-ssr** is **below** it in every way in PSNR on sprites, SSIM on sprites.\n" in text
     assert json.loads(json.dumps(results())) == results()
+
+
+def test_weights_of_another_network_do_not_spoil_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--clips", "2"])
+    spec = UNetSpec(levels=(LevelSpec(channels=8),), embedding=32, text_width=0)
+    save_network(tmp_path / "1-base.safetensors", VideoUNet(spec))
+    found = evaluate.collect(evaluate.arguments(), tmp_path, Ledger(tmp_path / "rows"))
+    assert found["stages"] == {"table": [], "settings": {}}
+    assert "base" not in found
 
 
 @pytest.mark.parametrize(

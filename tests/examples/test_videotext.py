@@ -124,6 +124,9 @@ def test_a_saved_encoder_embeds_the_same(tmp_path: Path) -> None:
     assert torch.equal(again.embed(video), model.embed(video))
     assert record(file) == {"sprites": {"R@1 of 32": 0.5}}
     assert file.stat().st_size <= 1.5e6
+    model.save(file, {})
+    with pytest.raises(ValueError, match="states no accuracy of its own"):
+        record(file)
     with pytest.raises(ValueError, match=r"train_videotext\.py makes one"):
         VideoText.load(tmp_path / "nowhere")
 
