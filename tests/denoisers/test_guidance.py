@@ -298,6 +298,23 @@ def test_annealing_blurs_the_text_at_first_and_keeps_its_moments() -> None:
     assert abs(likeness[1]) < 0.5
 
 
+def test_annealing_in_half_precision_holds_a_long_wide_caption() -> None:
+    text = (
+        3 * torch.randn(1, 20, 4096, generator=torch.Generator().manual_seed(0)).half()
+    )  # its squares sum to 737,000
+    cond = Conditioning(text=text, text_mask=torch.ones(1, 20, dtype=torch.bool))
+    annealing = ConditionAnnealing(EXACT, KeyedNoise(seeds=(1,), stage="base"))
+    t = torch.tensor(0.8, dtype=torch.float64)
+    half, single = (
+        annealing.annealed(t, cond).text,
+        annealing.annealed(t, replace(cond, text=text.float())).text,
+    )
+    assert half is not None
+    assert single is not None
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), single, rtol=2e-3, atol=2e-3)
+
+
 def test_annealing_is_a_function_of_its_arguments_and_of_each_sample_alone() -> None:
     noise = KeyedNoise(seeds=(1, 2), stage="base")
     cond = text_cond(2)

@@ -129,6 +129,16 @@ def test_parts_of_the_bound_are_what_they_should_be() -> None:
     assert torch.allclose(shifted.total, shifted.prior + shifted.reconstruction + shifted.diffusion)
 
 
+def test_the_bound_of_large_half_precision_videos_is_summed_in_double() -> None:
+    schedule = CosineSchedule(logsnr_min=-4.0, logsnr_max=8.0)
+    x0 = torch.ones(1, 3, 6, 64, 64, dtype=torch.float16)  # 73,728 of them, beyond the largest float16
+    bits = variational_bound(Diagonal(torch.zeros(1).half(), schedule), x0, NOTHING)
+    assert float(bits.prior) == pytest.approx(0.5 * math.exp(-4) / math.log(2))
+    assert float(bits.reconstruction) == pytest.approx(
+        0.5 * (math.log(2 * math.pi * math.e) - 8) / math.log(2)
+    )
+
+
 class Signs:
     """The best denoiser of entries that are -1 or 1 with equal chance: x0 = tanh(alpha z / sigma^2)."""
 

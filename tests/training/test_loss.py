@@ -251,3 +251,9 @@ def test_learned_uncertainty_starts_neutral_and_finds_the_size_of_the_loss() -> 
     assert (uncertainty.u(logsnr) - expected.log()).abs().max() < 0.05
     with pytest.raises(ValueError, match="at least 1"):
         LearnedUncertainty(features=0)
+
+
+def test_learned_uncertainty_lies_on_one_device_wherever_it_is_made() -> None:
+    with torch.device("meta"):
+        uncertainty = LearnedUncertainty(features=4)
+    assert all(x.is_meta for x in (*uncertainty.parameters(), *uncertainty.buffers()))

@@ -74,11 +74,13 @@ class ConditionAnnealing(DenoiserWrapper):
         text, real = cond.text, cond.text_mask[..., None]
         key = f"annealing at {time!r}"
         n = self.noise.normal(text.shape, step=key, device=text.device, dtype=text.dtype)
-        noisy = math.sqrt(g) * text + self.strength * math.sqrt(1 - g) * n
-        mean, std = _moments(text, real)
+        wide = text.to(torch.promote_types(text.dtype, torch.float32))  # half precision cannot hold the sums
+        noisy = math.sqrt(g) * wide + self.strength * math.sqrt(1 - g) * n
+        mean, std = _moments(wide, real)
         noisy_mean, noisy_std = _moments(noisy, real)
         rescaled = (noisy - noisy_mean) / noisy_std * std + mean
-        return replace(cond, text=torch.where(real, torch.lerp(noisy, rescaled, self.mixing), text))
+        annealed = torch.lerp(noisy, rescaled, self.mixing).to(text.dtype)
+        return replace(cond, text=torch.where(real, annealed, text))
 
 
 def _moments(text: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class Decoder(Protocol):
         """The log-SNR from which on the data can be told exactly; infinite for a density."""
 
     def nats(self, x0: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:
-        """-log p(x0 | z_0), (B,), at z_0 = alpha x0 + sigma eps of that log-SNR, 0-d."""
+        """-log p(x0 | z_0), (B,) float64, at z_0 = alpha x0 + sigma eps of that log-SNR, 0-d."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,8 @@ class ContinuousDecoder:
     def nats(self, x0: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:  # noqa: ARG002
         """D (log(2 pi e) - logsnr) / 2."""
         size = x0[0].numel()
-        return (0.5 * size * (math.log(2 * math.pi * math.e) - logsnr)).to(x0).expand(x0.shape[0])
+        nats = 0.5 * size * (math.log(2 * math.pi * math.e) - logsnr.double())
+        return nats.to(x0.device).expand(x0.shape[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ class DiscreteDecoder:
             ):
                 logits = -0.5 * (scale * (part[:, None] - values) + noise[:, None]).square()
                 total[i] += F.cross_entropy(logits, label, reduction="sum")
-        return total.to(x0.dtype)
+        return total
 
 
 @torch.no_grad()
@@ -181,7 +182,7 @@ def variational_bound(
         schedule.logsnr(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")).detach().unbind()
     )
     nats_to_bits = 1 / (size * math.log(2))
-    prior = 0.5 * x0.flatten(1).square().sum(dim=1) * torch.exp(last).to(x0)
+    prior = 0.5 * x0.flatten(1).square().sum(dim=1, dtype=torch.float64) * torch.exp(last).to(x0.device)
     diffusion = torch.zeros(batch, dtype=torch.float64, device=x0.device)
     reconstruction = torch.zeros(batch, dtype=torch.float64, device=x0.device)
     known = 0.5 * (_integral(first, decoder.resolved) - _integral(last, decoder.resolved))
@@ -201,7 +202,7 @@ def variational_bound(
         )
         reconstruction += decoder.nats(x0, eps, first)
     return Bits(
-        prior=prior.double() * nats_to_bits,
+        prior=prior * nats_to_bits,
         reconstruction=reconstruction / draws * nats_to_bits,
         diffusion=diffusion / draws * nats_to_bits,
     )

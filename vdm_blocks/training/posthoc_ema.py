@@ -124,7 +124,7 @@ def reconstruct(
     out: dict[str, Tensor] = {}
     for name, example in snapshots[0].average.items():
         if not name.startswith("average."):
-            newest = max((s for s in snapshots), key=lambda s: s.step)
+            newest = max(snapshots, key=lambda s: s.step)
             out[name] = torch.tensor(step, device="cpu") if name == "step" else newest.average[name].clone()
             continue
         total = torch.zeros_like(example, dtype=torch.float64)

@@ -32,12 +32,14 @@ class LearnedUncertainty(nn.Module):
             raise ValueError(
                 f"LearnedUncertainty got features={features}; it needs at least 1, and 128 are plenty"
             )
-        generator = torch.Generator().manual_seed(0)
-        self.register_buffer("frequencies", torch.randn(features, generator=generator, device="cpu"))
-        self.register_buffer("phases", 2 * math.pi * torch.rand(features, generator=generator, device="cpu"))
         self.linear = nn.Linear(features, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+        generator, place = torch.Generator().manual_seed(0), self.linear.weight.device
+        frequencies = torch.randn(features, generator=generator, device="cpu")
+        phases = 2 * math.pi * torch.rand(features, generator=generator, device="cpu")
+        self.register_buffer("frequencies", frequencies.to(place))
+        self.register_buffer("phases", phases.to(place))
 
     def u(self, logsnr: Tensor) -> Tensor:
         """The log of the expected loss at `logsnr`, in its shape."""
