@@ -87,7 +87,8 @@ def chain(row: Row, folder: Path) -> list[str]:
 
 def link(plan: Plan, part: Part, folder: Path) -> str:
     """All that one stage's video depends on besides the stage before, prompt and seed."""
-    how = f"student to {RECIPES[plan.name].last}" if part.student else f"{part.clip}"
+    recipe = RECIPES[plan.name]
+    how = f"student by {recipe.rule} to {recipe.last}" if part.student else f"{part.clip}"
     snr = plan.snr if part.snr is None else part.snr
     file = digest(weights_of(plan, part, folder))
     return f"{plan.name} {file} {settings(plan, part)} {how} {plan.schedule} {plan.noise} {snr} {plan.detail}"

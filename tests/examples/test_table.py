@@ -11,6 +11,7 @@ import table
 import table_read
 import table_sample
 import torch
+from distilled_stages import RECIPES
 from evaluate_base import RASTER, Prompt, prompts
 from ledger import Ledger
 from material import Captions
@@ -140,6 +141,11 @@ def test_a_row_s_videos_are_keyed_by_how_they_are_made_and_not_by_what_is_made_o
         {"clip": Clip.NONE},
     )]  # fmt: skip
     assert len({key, *others}) == 1 + len(others)
+    student = replace(part, student=True)
+    before = link(plan, student, tmp_path)
+    for other in ({"last": 0.2}, {"rule": DDIM(eta=0.5)}):
+        monkeypatch.setitem(RECIPES, plan.name, replace(RECIPES[plan.name], **other))
+        assert link(plan, student, tmp_path) != before
     # A demo that is guided otherwise leaves the paper's rows as they are.
     monkeypatch.setitem(SAMPLING, plan.name, replace(own, steps=99, guidance=Constant(scale=1.5)))
     assert link(plan, part, tmp_path) == key
