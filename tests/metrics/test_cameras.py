@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vdm_blocks.data import Raster, SolidScene, SolidTruth, render_solids, solid_truth
 from vdm_blocks.data.solids import Camera, Solid
@@ -123,6 +124,20 @@ def test_matches_are_found_where_they_are() -> None:
     assert float((flow[0, 0, 0, 6:-6, 6:-6] - 1).abs().median()) < 0.1
     assert float((flow[0, 1, 0, 6:-6, 6:-6] + 2).abs().median()) < 0.1
     assert float(motion_degree(flow[..., 6:-6, 6:-6], top=1.0)) == pytest.approx(5**0.5, rel=0.1)
+
+
+def test_cameras_and_matches_may_lie_on_any_device() -> None:
+    """On fake tensors of the meta device, an operation on that and on the CPU raises."""
+    with FakeTensorMode(), torch.device("meta"):
+        known = Cameras(eye=torch.rand(3, 3), axes=torch.rand(3, 3, 3), slope=0.3, height=4, width=6)
+        depth, ids, centres = torch.rand(3, 4, 6), torch.ones(3, 4, 6, dtype=torch.int64), torch.rand(3, 1, 3)
+        for turns in (None, torch.rand(3, 1)):
+            flow, visible = known.flow(depth, ids, centres=centres, turns=turns)
+            assert flow.is_meta
+            assert visible.is_meta
+        first, second = torch.rand(9, 2), torch.rand(9, 2)
+        assert fundamental_from_matches(first, second).is_meta
+        assert sampson_distance(torch.eye(3, device="cpu"), first, second).is_meta
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -76,3 +78,12 @@ def test_kinds_do_not_mix() -> None:
         FeatureBank(3, extractor="x").merge_from(FeatureBank(4, extractor="x"))
     with pytest.raises(ValueError, match="two features"):
         _ = gathered([]).covariance
+
+
+def test_files_that_cannot_be_written_or_read_are_refused(tmp_path: Path) -> None:
+    stats = GaussianStats(3, extractor="x")
+    with pytest.raises(ValueError, match=r"cannot write .*; give a folder that is there"):
+        stats.save(tmp_path / "none" / "stats.safetensors", dataset="videos")
+    (tmp_path / "text").write_text("no tensors")
+    with pytest.raises(ValueError, match="cannot be read"):
+        GaussianStats.load(tmp_path / "text", extractor="x", dataset="videos")

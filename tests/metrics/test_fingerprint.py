@@ -32,6 +32,12 @@ def test_order_batches_and_processes_do_not_matter() -> None:
     assert (one.text, one.count) == (whole, 6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8, torch.bool])
+def test_any_dtype_has_a_fingerprint(dtype: torch.dtype) -> None:
+    x = (255 * videos()).to(dtype)
+    assert of(x) == of(x.clone()) != of(x[:5])
+
+
 def test_any_other_set_is_another() -> None:
     x = videos()
     changed = x.clone()

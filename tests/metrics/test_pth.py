@@ -80,3 +80,9 @@ def test_other_content_and_broken_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(ValueError, match=r"torch\.save|instruction|pickle"):
         read_pth(tmp_path / "text.pth")
+    with pytest.raises(ValueError, match=r"is not a file that torch\.save wrote: AttributeError"):
+        read_pth(archive(tmp_path / "list.pth", b"\x80\x02](" + word("a") + word("b") + b"u."))
+    damaged = archive(tmp_path / "damaged.pth", state())
+    damaged.write_bytes(damaged.read_bytes().replace(RAW, RAW[::-1]))
+    with pytest.raises(ValueError, match=r"is not a file that torch\.save wrote: BadZipFile"):
+        read_pth(damaged)

@@ -64,12 +64,13 @@ class Cameras:
             raise ValueError(
                 f"cameras {first} and {second} are at one place; epipolar lines need a camera that moves"
             )
-        focal = self.height / (2 * self.slope)
+        focal, where = self.height / (2 * self.slope), t.device
         k = torch.tensor(
             [[focal, 0.0, self.width / 2], [0.0, -focal, self.height / 2], [0.0, 0.0, 1.0]],
             dtype=torch.float64,
+            device=where,
         ).inverse()
-        zero = torch.zeros((), dtype=torch.float64)
+        zero = torch.zeros((), dtype=torch.float64, device=where)
         cross = torch.stack([zero, -t[2], t[1], t[2], zero, -t[0], -t[1], t[0], zero]).view(3, 3)
         f = k.T @ cross @ (b @ a.T) @ k
         unit: Tensor = f / f.norm()
@@ -103,7 +104,7 @@ class Cameras:
                 f"{len(self.eye)} cameras of {self.height}x{self.width} and depth {tuple(depth.shape)}, ids "
                 f"{tuple(ids.shape)}; give one depth and one id a pixel, and one camera a frame"
             )
-        row, column = torch.arange(height).double() + 0.5, torch.arange(width).double() + 0.5
+        row, column = (torch.arange(side, device=depth.device).double() + 0.5 for side in (height, width))
         up = ((1 - 2 * row / height) * self.slope)[:, None].expand(height, width)
         right = ((2 * column / width - 1) * self.slope * width / height)[None].expand(height, width)
         rays = torch.stack([right, up, torch.ones_like(up)], dim=2)
@@ -128,8 +129,8 @@ class Cameras:
 def _carry(points: Tensor, ids: Tensor, centres: Tensor, turns: Tensor | None) -> Tensor:
     out = points.clone()
     for k in range(centres.shape[1]):
-        angle = turns[1:, k].double() - turns[:-1, k].double() if turns is not None else torch.zeros(len(ids))
-        cos, sin = angle.double().cos()[:, None, None], angle.double().sin()[:, None, None]
+        angle = points.new_zeros(len(ids)) if turns is None else turns[:, k].double().diff()
+        cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
         x, y, z = (points - centres[:-1, k, None, None]).unbind(3)
         turned = torch.stack([cos * x - sin * y, sin * x + cos * y, z], dim=3)
         out = torch.where((ids == k + 1)[..., None], turned + centres[1:, k, None, None], out)
@@ -143,7 +144,7 @@ def _visible(place: Tensor, depth_there: Tensor, depth: Tensor, ids: Tensor) -> 
     row, column = place.floor().long().unbind(3)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
-    t = torch.arange(1, frames)[:, None, None]
+    t = torch.arange(1, frames, device=ids.device)[:, None, None]
     same = (ids[t, row, column] == ids[:-1]) & plain[t, row, column] & plain[:-1]
     near = (depth[t, row, column] - depth_there).abs() < 0.1 * depth_there.abs() + 0.05
     return inside & same & near

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,13 +73,8 @@ class CLIPEncoder:
         Raises:
             ValueError: no prompts, or one that is longer than the network reads (77 tokens in the published weights).
         """
-        if not prompts:
-            raise ValueError("there are no prompts to encode")
         longest = int(self.network.config.text_config.max_position_embeddings)
-        for prompt in prompts:
-            count = len(self.tokenizer(prompt).input_ids)
-            if count > longest:
-                raise ValueError(f"a prompt of {count} tokens, and CLIP reads {longest}: {prompt[:60]!r}...")
+        check_prompts(prompts, longest, lambda prompt: len(self.tokenizer(prompt).input_ids))
         tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt").to(self.network.device)
         pooled = self.network.text_model(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
@@ -94,9 +89,31 @@ class CLIPEncoder:
         Raises:
             ValueError: no such video.
         """
-        frames = byte_frames(video)
-        ready = self.prepare(frames.flatten(0, 1).to(self.network.device))
-        pooled = self.network.vision_model(pixel_values=ready).pooler_output
-        found: Tensor = self.network.visual_projection(pooled).float().cpu()
-        every: Tensor = found.unflatten(0, frames.shape[:2])
-        return every
+
+        def embed(ready: Tensor) -> Tensor:
+            pooled = self.network.vision_model(pixel_values=ready).pooler_output
+            found: Tensor = self.network.visual_projection(pooled)
+            return found
+
+        return frame_by_frame(embed, video, self.prepare, self.network.device)
+
+
+def check_prompts(prompts: Sequence[str], longest: int, count: Callable[[str], int]) -> None:
+    """Refuses no prompts, and one of more tokens, as `count` counts them, than the network reads."""
+    if not prompts:
+        raise ValueError("there are no prompts to encode")
+    for prompt in prompts:
+        if count(prompt) > longest:
+            raise ValueError(
+                f"a prompt of {count(prompt)} tokens, and CLIP reads {longest}: {prompt[:60]!r}..."
+            )
+
+
+def frame_by_frame(
+    embed: Callable[[Tensor], Tensor], video: Tensor, prepare: FrameInput, device: torch.device
+) -> Tensor:
+    """What `embed` makes of each prepared frame: (B, 3, T, H, W) in [-1, 1] -> (B, T, D), float32 on the CPU."""
+    frames = byte_frames(video)
+    found = embed(prepare(frames.flatten(0, 1).to(device))).float().cpu()
+    every: Tensor = found.unflatten(0, frames.shape[:2])
+    return every

@@ -26,7 +26,8 @@ def sampson_distance(fundamental: Tensor, first: Tensor, second: Tensor) -> Tens
         (N,) float64.
     """
     x, y = _homogeneous(first), _homogeneous(second)
-    line, back = x @ fundamental.double().T, y @ fundamental.double()
+    f = fundamental.to(x)
+    line, back = x @ f.T, y @ f
     slope = line[:, :2].square().sum(1) + back[:, :2].square().sum(1)
     return (y * line).sum(1).abs() / slope.clamp(min=1e-30).sqrt()
 
@@ -51,7 +52,7 @@ def fundamental_from_matches(first: Tensor, second: Tensor) -> Tensor:
     rows = (y[:, :, None] * x[:, None, :]).flatten(1)
     f = torch.linalg.svd(rows, full_matrices=True).Vh[-1].view(3, 3)
     left, values, right = torch.linalg.svd(f)
-    values = values * torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    values = torch.cat([values[:2], torch.zeros_like(values[2:])])
     f = u.T @ (left * values @ right) @ t
     unit: Tensor = f / f.norm()
     return unit
@@ -136,7 +137,7 @@ def _homogeneous(points: Tensor) -> Tensor:
 def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
     """Moved to mean 0 and scaled to a mean length of sqrt 2; and the matrix that does it."""
     middle = x[:, :2].mean(0)
-    scale = float(2**0.5 / (x[:, :2] - middle).square().sum(1).sqrt().mean().clamp(min=1e-12))
-    t = torch.diag(torch.tensor([scale, scale, 1.0], dtype=torch.float64))
+    scale = 2**0.5 / (x[:, :2] - middle).square().sum(1).sqrt().mean().clamp(min=1e-12)
+    t = torch.diag(torch.stack([scale, scale, torch.ones_like(scale)]))
     t[:2, 2] = -scale * middle
     return x @ t.T, t

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -82,6 +82,9 @@ class GaussianStats:
         Args:
             path: where.
             dataset: what was measured: `Fingerprint.text` of the videos.
+
+        Raises:
+            ValueError: no data set named, or a file that cannot be written.
         """
         tensors = {"mean": self._mean, "square": self._square}
         _write(Path(path), tensors, "GaussianStats", self.extractor, dataset, self.count)
@@ -197,18 +200,25 @@ def _write(
     if not dataset:
         raise ValueError("say what was measured: dataset=fingerprint.text of the videos")
     about = {"kind": kind, "extractor": extractor, "dataset": dataset, "count": json.dumps(count)}
-    save_file(tensors, path, metadata=about)
+    try:
+        save_file(tensors, path, metadata=about)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot write {path}: {error}; give a folder that is there") from error
 
 
 def _read(path: Path, kind: str, extractor: str, dataset: str) -> tuple[int, dict[str, Tensor]]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; measure the reference and save it there")
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
-        for name, wanted in (("kind", kind), ("extractor", extractor), ("dataset", dataset)):
-            if about.get(name) != wanted:
-                raise ValueError(
-                    f"{path} has {name} {about.get(name)!r} and {wanted!r} was asked for: it is of something else; "
-                    "measure the reference again and save it elsewhere"
-                )
-        return json.loads(about["count"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); measure the reference again") from error
+    for name, wanted in (("kind", kind), ("extractor", extractor), ("dataset", dataset)):
+        if about.get(name) != wanted:
+            raise ValueError(
+                f"{path} has {name} {about.get(name)!r} and {wanted!r} was asked for: it is of something else; "
+                "measure the reference again and save it elsewhere"
+            )
+    return json.loads(about["count"]), tensors

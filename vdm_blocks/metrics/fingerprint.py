@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import torch
 from torch import Tensor
 
 __all__ = ["Fingerprint"]
@@ -37,7 +38,7 @@ class Fingerprint:
         """Adds videos (B, ...), of any shape and dtype; both count."""
         for video in videos.detach().cpu():
             head = f"{video.dtype} {tuple(video.shape)} ".encode()
-            body = video.contiguous().numpy().tobytes()
+            body = video.flatten().view(torch.uint8).numpy().tobytes()  # NumPy knows no bfloat16
             self._sum += int.from_bytes(hashlib.sha256(head + body).digest(), "big")
             self.count += 1
         self._sum %= 1 << 256

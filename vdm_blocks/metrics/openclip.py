@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vdm_blocks.metrics.extractor import byte_frames, digest_of
+from vdm_blocks.metrics.clip import check_prompts, frame_by_frame
+from vdm_blocks.metrics.extractor import digest_of
 from vdm_blocks.metrics.frame_input import Filter, FrameInput
 
 __all__ = ["OpenCLIPEncoder"]
@@ -82,14 +83,7 @@ class OpenCLIPEncoder:
         Raises:
             ValueError: no prompts, or one that is longer than the network reads (77 tokens in the published weights).
         """
-        if not prompts:
-            raise ValueError("there are no prompts to encode")
-        for prompt in prompts:
-            count = len(self.tokenizer.encode(prompt)) + 2
-            if count > self.longest:
-                raise ValueError(
-                    f"a prompt of {count} tokens, and CLIP reads {self.longest}: {prompt[:60]!r}..."
-                )
+        check_prompts(prompts, self.longest, lambda prompt: len(self.tokenizer.encode(prompt)) + 2)
         tokens = self.tokenizer(list(prompts), context_length=self.longest)
         found: Tensor = self.network.encode_text(tokens.to(self._device())).float().cpu()
         return found
@@ -101,11 +95,7 @@ class OpenCLIPEncoder:
         Raises:
             ValueError: no such video.
         """
-        frames = byte_frames(video)
-        ready = self.prepare(frames.flatten(0, 1).to(self._device()))
-        found: Tensor = self.network.encode_image(ready).float().cpu()
-        every: Tensor = found.unflatten(0, frames.shape[:2])
-        return every
+        return frame_by_frame(self.network.encode_image, video, self.prepare, self._device())
 
     def _device(self) -> torch.device:
         return cast("nn.Module", self.network).get_parameter("logit_scale").device

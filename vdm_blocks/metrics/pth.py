@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,9 @@ _DTYPES = {
     "torch ByteStorage": torch.uint8,
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_BROKEN = (
+    AttributeError, IndexError, KeyError, RuntimeError, TypeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _Load = Callable[[tuple[Any, ...]], Tensor]
 
 
@@ -42,7 +46,7 @@ def read_pth(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} does not exist")
     try:
         found = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-    except (KeyError, IndexError, struct.error, TypeError, RuntimeError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path} is not a file that torch.save wrote: {error!r}") from error
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()

@@ -35,7 +35,8 @@ class _FromFile:
         Raises:
             ValueError: no such file, or one that is no TorchScript.
         """
-        return cls(_load(Path(path), device), digest=digest_of(Path(path)), device=device)
+        digest = digest_of(Path(path))
+        return cls(_load(Path(path), device), digest=digest, device=device)
 
 
 class InceptionFeatures(_FromFile):
@@ -85,7 +86,6 @@ class I3DFeatures(_FromFile):
 
 
 def _load(path: Path, device: torch.device | str) -> Any:
-    digest_of(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=DeprecationWarning)
