@@ -15,6 +15,7 @@ from contract import randn
 from torch import Tensor
 
 from vdm_blocks.nn import attend, attend_flex, attend_xformers
+from vdm_blocks.nn.attend_fallback import say_once
 
 FLEX = importlib.import_module("vdm_blocks.nn.attend_flex")
 XFORMERS = importlib.import_module("vdm_blocks.nn.attend_xformers")
@@ -30,13 +31,12 @@ biases = pytest.mark.parametrize("bias", BIASES.values(), ids=BIASES)
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    for module in (FLEX, XFORMERS):
-        module._load.cache_clear()
-        module._say.cache_clear()
+    cached = (FLEX._load, XFORMERS._load, say_once)
+    for function in cached:
+        function.cache_clear()
     yield
-    for module in (FLEX, XFORMERS):
-        module._load.cache_clear()
-        module._say.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def test_without_xformers_it_says_so_once_and_falls_back() -> None:
@@ -95,7 +95,9 @@ def test_an_xformers_that_cannot_says_so_once_and_falls_back() -> None:
         raise NotImplementedError("No operator found for these inputs:\n  a long table")
 
     with mock.patch.dict(sys.modules, stand_in(kernel)):
-        with pytest.warns(UserWarning, match=r"cannot attend .* \(No operator found for these inputs:\)"):
+        with pytest.warns(
+            UserWarning, match=r"xformers cannot take .* \(No operator found for these inputs:\)"
+        ):
             out = attend_xformers(Q, K, V)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -84,6 +84,12 @@ def test_rotations_that_cannot_be_are_refused(widths: tuple[int, ...]) -> None:
         Rotary(widths=widths)
 
 
+@pytest.mark.parametrize("longest", [0.0, -1.0, float("inf"), float("nan")])
+def test_wavelengths_that_cannot_be_are_refused(longest: float) -> None:
+    with pytest.raises(ValueError, match="longest is a ratio of wavelengths"):
+        Rotary(widths=(4,), longest=longest)
+
+
 def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match="heads of 3 channels cannot turn 4"):
         TemporalAttention(6, 2, rotary=Rotary(widths=(4,)))(torch.zeros(1, 6, 2, 1, 1))
@@ -126,6 +132,7 @@ def test_pooling_ignores_padding_and_hears_the_rest() -> None:
     out = pool(text, mask)
     assert out.shape == (2, 6)
     torch.testing.assert_close(pool(text[:1, :2], mask[:1, :2]), out[:1], **EXACT)
+    torch.testing.assert_close(pool(text[0, :2], mask[0, :2]), out[0], **EXACT)  # no batch at all
     none = pool(text, torch.zeros_like(mask))
     torch.testing.assert_close(none[0], none[1], **EXACT)
     assert (out - none).abs().amin() > 1e-6

@@ -63,3 +63,9 @@ def test_relative_bias_starts_with_heads_that_look_everywhere_ahead_back_and_abo
     assert [int(weights[head, 4].argmax()) for head in (1, 2, 3)] == [5, 3, 4]
     assert torch.equal(weights[1, 4], weights[2, 4].flip(0))  # one looks ahead as the other looks back
     assert torch.equal(weights[4], weights[0])  # in turn
+
+
+def test_a_bias_for_no_heads_or_a_negative_reach_is_refused() -> None:
+    for heads, reach in ((0, 4), (2, -1)):
+        with pytest.raises(ValueError, match="1 head or more"):
+            RelativeBias(heads, reach)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vdm_blocks.nn.attend import attend, in_pieces
+from vdm_blocks.nn.attend import attend
+from vdm_blocks.nn.attend_fallback import attend_by, say_once
 
 __all__ = ["attend_flex"]
 
@@ -23,21 +23,14 @@ def attend_flex(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) 
     at the first call for a shape.
     """
     if q.device.type != "cuda":
-        _say(
+        say_once(
             f"flex attention needs a CUDA device, these tensors are on {q.device.type}; using torch's kernels instead"
         )
         return attend(q, k, v, bias=bias)
     kernel = _load()
     if kernel is None:
         return attend(q, k, v, bias=bias)
-    try:
-        return in_pieces(lambda *part: with_kernel(kernel, *part), q, k, v, bias)
-    except (NotImplementedError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        first = str(error).strip().partition("\n")[0]
-        _say(f"flex attention cannot take these tensors ({first}); using torch's kernels instead")
-        return attend(q, k, v, bias=bias)
+    return attend_by(lambda *part: with_kernel(kernel, *part), "flex attention", q, k, v, bias)
 
 
 def with_kernel(kernel: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -60,11 +53,6 @@ def _load() -> Callable[..., Any] | None:
     try:
         from torch.nn.attention.flex_attention import flex_attention
     except ImportError as error:
-        _say(f"this torch has no flex attention ({error}); using its other kernels instead")
+        say_once(f"this torch has no flex attention ({error}); using its other kernels instead")
         return None
     return torch.compile(flex_attention, dynamic=False)
-
-
-@cache
-def _say(message: str) -> None:
-    warnings.warn(message, stacklevel=3)

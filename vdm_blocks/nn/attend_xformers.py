@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from vdm_blocks.nn.attend import attend, in_pieces
+from vdm_blocks.nn.attend import attend
+from vdm_blocks.nn.attend_fallback import attend_by, first_line, say_once
 
 __all__ = ["attend_xformers"]
 
@@ -23,15 +23,7 @@ def attend_xformers(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = No
     ops = _load()
     if ops is None:
         return attend(q, k, v, bias=bias)
-    try:
-        return in_pieces(lambda *part: _call(ops, *part), q, k, v, bias)
-    except (NotImplementedError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        _say(
-            f"xformers cannot attend over these tensors ({_first_line(error)}); using torch's kernels instead"
-        )
-        return attend(q, k, v, bias=bias)
+    return attend_by(lambda *part: _call(ops, *part), "xformers", q, k, v, bias)
 
 
 def _call(ops: ModuleType, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -54,16 +46,7 @@ def _load() -> ModuleType | None:
     try:
         import xformers.ops
     except (ImportError, OSError, RuntimeError) as error:
-        _say(f"xformers cannot be imported ({_first_line(error)}); using torch's kernels instead")
+        say_once(f"xformers cannot be imported ({first_line(error)}); using torch's kernels instead")
         return None
     ops: ModuleType = xformers.ops
     return ops
-
-
-@cache
-def _say(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

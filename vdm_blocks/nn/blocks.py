@@ -82,11 +82,16 @@ class ResidualBlock(Recomputing):
         return out
 
 
+def film_of(film: Tensor, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """`film` (B, parts C) or (B, T, parts C) as parts (B, 1 or T, 1, 1, C), which meet `x` with channels last."""
+    return (film[:, None] if film.ndim == 2 else film)[:, :, None, None].to(x.dtype).chunk(parts, dim=-1)
+
+
 def modulated_norm(x: Tensor, film: Tensor, norm: nn.Module | None = None) -> Tensor:
     """(1 + scale) norm(x) + shift, with (scale, shift) = `film`, (B, 2 C) or (B, T, 2 C).
 
     Without a `norm` it is layer normalisation of each position's channels.
     """
-    scale, shift = (film[:, None] if film.ndim == 2 else film)[:, :, None, None].to(x.dtype).chunk(2, dim=-1)
+    scale, shift = film_of(film, x, 2)
     normed = F.layer_norm(to_last(x), (x.shape[1],)) if norm is None else to_last(norm(x))
     return from_last(torch.addcmul(shift, normed, 1 + scale))

@@ -61,8 +61,8 @@ class AttentionPool(Attention):
         if text.shape[-1] != self.width:
             raise ValueError(f"this pool takes text of width {self.width}; got {text.shape[-1]}")
         lead = text.shape[:-2]
-        tokens = self.norm(text.flatten(0, -3))
-        seen = mask.flatten(0, -2)
+        tokens = self.norm(text.reshape(-1, *text.shape[-2:]))
+        seen = mask.reshape(-1, mask.shape[-1])
         count = tokens.shape[0]
         tokens = torch.cat([self.null.to(tokens.dtype).expand(count, 1, -1), tokens], dim=1)
         seen = nn.functional.pad(seen, (1, 0), value=True)

@@ -23,10 +23,17 @@ class RelativeBias(nn.Module):
         reach: largest distance that has an entry of its own.
 
     Shape: () -> (heads, S, S).
+
+    Raises:
+        ValueError: no heads, or a negative reach.
     """
 
     def __init__(self, heads: int, reach: int = 32) -> None:
         super().__init__()
+        if heads < 1 or reach < 0:
+            raise ValueError(
+                f"a bias is of 1 head or more and reaches 0 frames or more; got {heads} and {reach}"
+            )
         self.reach = reach
         d = torch.arange(-reach, reach + 1.0)
         views = (torch.zeros_like(d), -(d - 1).abs(), -(d + 1).abs(), -d.abs() / 2)

@@ -23,7 +23,7 @@ class Rotary:
         longest: ratio of the longest to the shortest wavelength, roughly.
 
     Raises:
-        ValueError: a width that is odd or negative.
+        ValueError: a width that is odd or negative, or a ratio that is not positive and finite.
 
     >>> rotary = Rotary(widths=(4,))
     >>> x = torch.randn(2, 3, 4)  # (..., S, d)
@@ -38,6 +38,8 @@ class Rotary:
     def __post_init__(self) -> None:
         if not self.widths or any(width < 0 or width % 2 for width in self.widths) or not any(self.widths):
             raise ValueError(f"rotary widths are even, one for each axis of position; got {self.widths}")
+        if not 0 < self.longest < math.inf:
+            raise ValueError(f"longest is a ratio of wavelengths, positive and finite; got {self.longest}")
 
     def angles(self, positions: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """(..., S, axes) -> (..., S, sum(widths) / 2), in radians."""
