@@ -264,3 +264,13 @@ def test_tensors_within_a_mapping_go_to_every_frame() -> None:
 
     shift = torch.tensor([1.0, 2.0])
     assert torch.equal(Inflated(Net(), [], [])(CLIP, {"shift": shift}), CLIP + shift.view(2, 1, 1, 1, 1))
+
+
+def test_the_example_leaves_running_statistics_and_modes_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout())
+    network[2].eval()
+    before = copy.deepcopy(network.state_dict())
+    inflate(network, after=[nn.Conv2d], layer=TemporalConv, example=[torch.randn(2, 3, 4, 4)])
+    assert [module.training for module in network] == [True, True, False]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])

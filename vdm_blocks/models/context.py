@@ -20,7 +20,7 @@ from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.nn.pooling import AttentionPool, MeanPool
 from vdm_blocks.types import Conditioning
 
-__all__ = ["Context", "ContextEncoder"]
+__all__ = ["Context", "ContextEncoder", "with_condition"]
 
 
 class Context(NamedTuple):
@@ -133,6 +133,26 @@ class ContextEncoder(nn.Module):
         first = torch.ones_like(cond.text_mask[..., :1])
         text = torch.cat([null, tokens], dim=-2).to(dtype)
         return Context(nn.functional.silu(emb), text, torch.cat([first, cond.text_mask], dim=-1), cond.images)
+
+
+def with_condition(z_t: Tensor, cond: Conditioning, spec: Reader) -> Tensor:
+    """`z_t` with the conditioning video that `spec` asks for behind it: (B, C + C', T, H, W).
+
+    Raises:
+        ValueError: a video that is missing, unasked for, or of another batch or grid.
+    """
+    video, wanted = cond.video, spec.cond_channels
+    given = 0 if video is None else video.shape[1]
+    if given != wanted:
+        raise ValueError(f"this network is conditioned on a video of {wanted} channels; got {given}")
+    if video is None:
+        return z_t
+    if (video.shape[0], *video.shape[2:]) != (z_t.shape[0], *z_t.shape[2:]):
+        raise ValueError(
+            f"the conditioning video {tuple(video.shape)} is not on the grid of z_t {tuple(z_t.shape)}; upsample it "
+            "first"
+        )
+    return torch.cat([z_t, video.to(z_t.dtype)], dim=1)
 
 
 def logsnr_embedding(spec: Reader) -> nn.Module:

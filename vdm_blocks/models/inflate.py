@@ -159,10 +159,13 @@ def inflate(
     blocks = _named(network, after)
     shapes: dict[str, torch.Size] = {}
     handles = [block.register_forward_hook(_recorder(path, shapes)) for path, block in blocks.items()]
+    training = [module for module in network.modules() if module.training]
     try:
         with torch.no_grad():
-            network(*example)
+            network.eval()(*example)  # so that no running statistics move
     finally:
+        for module in training:
+            module.training = True
         for handle in handles:
             handle.remove()
     unused = [path for path in blocks if path not in shapes]

@@ -54,81 +54,37 @@ def imagen_video() -> tuple[Preset, ...]:
     Text states are T5-XXL's, 4,096 wide. Super-resolution in time is given the known frames and a mask of them,
     super-resolution in space the enlarged video.
     """
-    attend, conv = TemporalAttentionSpec, TemporalConvSpec
+    attend, conv = TemporalAttentionSpec(heads=16), TemporalConvSpec()
     return (
         _stage(
-            "base",
-            (16, 24, 40),
-            5.6e9,
-            (1024, 2048, 3072, 4096),
-            (3, 3, 3, 3),
-            attend(heads=16),
-            1,
-            1,
-            1024,
-            0,
+            "base", (16, 24, 40), 5.6e9, (1024, 2048, 3072, 4096), (3, 3, 3, 3), attend,
+            space_from=1, text_from=1, embedding=1024, cond_channels=0,
         ),
         _stage(
-            "tsr-2", (32, 24, 40), 1.7e9, (480, 960, 1440, 1920), (4, 4, 4, 4), conv(), 1, 1, 1024, 4, head=96
-        ),
-        _stage("ssr-3", (32, 48, 80), 1.4e9, (512, 1024, 1536, 2048), (3, 3, 3, 3), conv(), 2, 2, 1024, 3),
-        _stage(
-            "ssr-4",
-            (32, 192, 320),
-            1.2e9,
-            (224, 448, 896, 1344),
-            (2, 4, 8, 8),
-            conv(),
-            3,
-            3,
-            1024,
-            3,
-            inner=512,
-            efficient=True,
+            "tsr-2", (32, 24, 40), 1.7e9, (480, 960, 1440, 1920), (4, 4, 4, 4), conv,
+            space_from=1, text_from=1, embedding=1024, cond_channels=4, head=96,
         ),
         _stage(
-            "tsr-5",
-            (64, 192, 320),
-            780e6,
-            (192, 384, 768, 1152),
-            (2, 4, 8, 8),
-            conv(),
-            4,
-            3,
-            512,
-            4,
-            inner=512,
-            efficient=True,
+            "ssr-3", (32, 48, 80), 1.4e9, (512, 1024, 1536, 2048), (3, 3, 3, 3), conv,
+            space_from=2, text_from=2, embedding=1024, cond_channels=3,
         ),
         _stage(
-            "tsr-6",
-            (128, 192, 320),
-            630e6,
-            (224, 448, 672, 896),
-            (2, 4, 8, 10),
-            conv(),
-            4,
-            3,
-            512,
-            4,
-            inner=512,
-            efficient=True,
+            "ssr-4", (32, 192, 320), 1.2e9, (224, 448, 896, 1344), (2, 4, 8, 8), conv,
+            space_from=3, text_from=3, embedding=1024, cond_channels=3, inner=512, efficient=True,
         ),
         _stage(
-            "ssr-7",
-            (128, 768, 1280),
-            340e6,
-            (128, 256, 512, 768),
-            (2, 4, 6, 8),
-            conv(),
-            4,
-            3,
-            512,
-            3,
-            inner=512,
-            efficient=True,
+            "tsr-5", (64, 192, 320), 780e6, (192, 384, 768, 1152), (2, 4, 8, 8), conv,
+            space_from=4, text_from=3, embedding=512, cond_channels=4, inner=512, efficient=True,
         ),
-    )
+        _stage(
+            "tsr-6", (128, 192, 320), 630e6, (224, 448, 672, 896), (2, 4, 8, 10), conv,
+            space_from=4, text_from=3, embedding=512, cond_channels=4, inner=512, efficient=True,
+        ),
+        _stage(
+            "ssr-7", (128, 768, 1280), 340e6, (128, 256, 512, 768), (2, 4, 6, 8), conv,
+            space_from=4, text_from=3, embedding=512, cond_channels=3, inner=512, efficient=True,
+        ),
+    )  # fmt: skip
 
 
 def vdm() -> tuple[Preset, ...]:
@@ -170,12 +126,19 @@ def imagen() -> tuple[Preset, ...]:
     """
     widths, blocks = (128, 256, 512, 1024), (2, 4, 8, 8)
     return (
-        _stage("base-64", (1, 64, 64), 2e9, (512, 1024, 1536, 2048), (3, 3, 3, 3), None, 1, 1, 512, 0),
-        _stage("sr-256", (1, 256, 256), 600e6, widths, blocks, None, 3, 3, 512, 3, head=128, efficient=True),
         _stage(
-            "sr-1024", (1, 1024, 1024), 400e6, widths, blocks, None, 4, 3, 512, 3, head=128, efficient=True
+            "base-64", (1, 64, 64), 2e9, (512, 1024, 1536, 2048), (3, 3, 3, 3), None,
+            space_from=1, text_from=1, embedding=512, cond_channels=0,
         ),
-    )
+        _stage(
+            "sr-256", (1, 256, 256), 600e6, widths, blocks, None,
+            space_from=3, text_from=3, embedding=512, cond_channels=3, head=128, efficient=True,
+        ),
+        _stage(
+            "sr-1024", (1, 1024, 1024), 400e6, widths, blocks, None,
+            space_from=4, text_from=3, embedding=512, cond_channels=3, head=128, efficient=True,
+        ),
+    )  # fmt: skip
 
 
 def _stage(
@@ -185,11 +148,11 @@ def _stage(
     channels: tuple[int, ...],
     blocks: tuple[int, ...],
     temporal: TemporalConvSpec | TemporalAttentionSpec | None,
-    attention_from: int,
+    *,
+    space_from: int,
     text_from: int,
     embedding: int,
     cond_channels: int,
-    *,
     head: int = 64,
     inner: int = 1024,
     efficient: bool = False,
@@ -200,7 +163,7 @@ def _stage(
             channels=c,
             blocks=count,
             temporal=temporal,
-            attention=SpatialAttentionSpec(heads=c // head) if index >= attention_from else None,
+            attention=SpatialAttentionSpec(heads=c // head) if index >= space_from else None,
             text=TextAttentionSpec(heads=c // head) if index >= text_from else None,
         )
         for index, (c, count) in enumerate(zip(channels, blocks, strict=True))

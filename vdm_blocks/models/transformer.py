@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vdm_blocks.models.context import Context, ContextEncoder
-from vdm_blocks.models.transformer_layers import Block
+from vdm_blocks.models.context import Context, ContextEncoder, with_condition
+from vdm_blocks.models.transformer_layers import Block, modulated
 from vdm_blocks.models.transformer_spec import TransformerSpec
 from vdm_blocks.nn.axes import channels_last, check_video, from_last, to_last
+from vdm_blocks.nn.blocks import film_of
 from vdm_blocks.nn.pointwise import Pointwise
 from vdm_blocks.nn.resample import fold_space, unfold_space
 from vdm_blocks.types import Conditioning
@@ -78,8 +78,8 @@ class VideoTransformer(nn.Module):
                 of another grid, or pictures and captions per frame where frames share tokens.
         """
         self._check(z_t, cond)
+        x = with_condition(z_t, cond, self.spec)
         context = self._per_token(self.context(logsnr, cond, z_t.dtype), z_t.shape[2])
-        x = z_t if cond.video is None else torch.cat([z_t, cond.video.to(z_t.dtype)], dim=1)
         x = self.stem(
             _fold_time(to_last(channels_last(fold_space(x, self.spec.patch))), self.spec.patch_frames)
         )
@@ -88,11 +88,7 @@ class VideoTransformer(nn.Module):
                 x = checkpoint(block, x, context, use_reentrant=False)
             else:
                 x = block(x, context)
-        film = self.film(context.emb)
-        scale, shift = (
-            (film[:, None] if film.ndim == 2 else film)[:, :, None, None].to(x.dtype).chunk(2, dim=-1)
-        )
-        x = self.head(torch.addcmul(shift, F.layer_norm(x, (self.spec.width,)).to(x.dtype), 1 + scale))
+        x = self.head(modulated(x, *film_of(self.film(context.emb), x, 2)))
         return unfold_space(from_last(_unfold_time(x, self.spec.patch_frames)), self.spec.patch)
 
     def receptive_field(self) -> None:
@@ -123,16 +119,6 @@ class VideoTransformer(nn.Module):
             raise ValueError(
                 f"each token of this network holds {p_t} frames, so frames cannot be pictures or have captions of "
                 "their own; build it with patch_frames=1"
-            )
-        given = 0 if cond.video is None else cond.video.shape[1]
-        if given != self.spec.cond_channels:
-            raise ValueError(
-                f"this network is conditioned on a video of {self.spec.cond_channels} channels; got {given}"
-            )
-        if cond.video is not None and cond.video.shape[2:] != z_t.shape[2:]:
-            raise ValueError(
-                f"the conditioning video {tuple(cond.video.shape)} is not on the grid of z_t {tuple(z_t.shape)}; "
-                "upsample it first"
             )
 
 

@@ -10,6 +10,7 @@ from vdm_blocks.models.context import Context
 from vdm_blocks.models.transformer_spec import FactorizedSpec, TransformerSpec
 from vdm_blocks.nn.attention import TextAttention
 from vdm_blocks.nn.axes import from_last, to_last
+from vdm_blocks.nn.blocks import film_of
 from vdm_blocks.nn.heads import Attention, seen_frames, split_heads
 from vdm_blocks.nn.joint_attention import alone_or_together
 from vdm_blocks.nn.pointwise import Pointwise
@@ -103,7 +104,6 @@ class Modulated(nn.Module):
 
     def __init__(self, width: int, embedding: int, inner: nn.Module) -> None:
         super().__init__()
-        self.width = width
         self.inner = inner
         self.film = nn.Linear(embedding, 3 * width)
         nn.init.zeros_(self.film.weight)
@@ -111,11 +111,13 @@ class Modulated(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor, images: Tensor | None) -> Tensor:
         """`x` (B, T, H, W, D), `emb` (B, E) or (B, T, E)."""
-        film = self.film(emb)
-        film = (film[:, None] if film.ndim == 2 else film)[:, :, None, None].to(x.dtype)
-        scale, shift, gate = film.chunk(3, dim=-1)
-        h = torch.addcmul(shift, F.layer_norm(x, (self.width,)).to(x.dtype), 1 + scale)
-        return torch.addcmul(x, gate, self.inner(h, images).to(x.dtype))
+        scale, shift, gate = film_of(self.film(emb), x, 3)
+        return torch.addcmul(x, gate, self.inner(modulated(x, scale, shift), images).to(x.dtype))
+
+
+def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """(1 + scale) norm(x) + shift, at each token."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]).to(x.dtype), 1 + scale)
 
 
 class Block(nn.Module):

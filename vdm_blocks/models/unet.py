@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vdm_blocks.models.context import Context, ContextEncoder
+from vdm_blocks.models.context import Context, ContextEncoder, with_condition
 from vdm_blocks.models.spec import (
     GroupNormSpec,
     JoinedTextSpec,
@@ -178,9 +178,9 @@ class VideoUNet(nn.Module):
             ValueError: a grid that does not divide, or a conditioning video that is missing, unasked for, or of
                 another grid.
         """
-        self._check(z_t, cond)
+        self._check(z_t)
+        x = with_condition(z_t, cond, self.spec)
         context = self.context(logsnr, cond, z_t.dtype, z_t.shape[2])
-        x = z_t if cond.video is None else torch.cat([z_t, cond.video.to(z_t.dtype)], dim=1)
         x = self.stem(channels_last(fold_space(x, self.spec.fold)))
         levels = list(enumerate(self._levels()))
         skips: list[Tensor] = []
@@ -251,7 +251,7 @@ class VideoUNet(nn.Module):
                 x = unit(x, context)
         return x
 
-    def _check(self, z_t: Tensor, cond: Conditioning) -> None:
+    def _check(self, z_t: Tensor) -> None:
         check_video(z_t, self.spec.channels)
         height, width = z_t.shape[-2:]
         d = self.spec.divisor
@@ -260,16 +260,4 @@ class VideoUNet(nn.Module):
                 f"frames of {height}x{width} do not divide by {d} (fold {self.spec.fold}, "
                 f"{len(self.spec.levels)} levels); the nearest that do are "
                 f"{math.ceil(height / d) * d}x{math.ceil(width / d) * d}"
-            )
-        wanted = self.spec.cond_channels
-        given = 0 if cond.video is None else cond.video.shape[1]
-        if given != wanted:
-            raise ValueError(f"this network is conditioned on a video of {wanted} channels; got {given}")
-        if cond.video is not None and (cond.video.shape[0], *cond.video.shape[2:]) != (
-            z_t.shape[0],
-            *z_t.shape[2:],
-        ):
-            raise ValueError(
-                f"the conditioning video {tuple(cond.video.shape)} is not on the grid of z_t {tuple(z_t.shape)}; "
-                "upsample it first"
             )
