@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from vdm_blocks.interop.hub import download_from_hub, load_hub_folder, save_hub_folder
+from vdm_blocks.models import FactorizedSpec, TransformerSpec, VideoTransformer
 from vdm_blocks.models.spec import LevelSpec, UNetSpec
 from vdm_blocks.models.unet import VideoUNet
 from vdm_blocks.types import Conditioning
@@ -64,3 +65,13 @@ def test_a_card_must_say_something(network: VideoUNet, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="what the model is and what it is for"):
         save_hub_folder(tmp_path / "tiny", network, title="", license="mit", description="x")
     assert not (tmp_path / "tiny").exists()
+
+
+def test_a_transformer_has_a_folder_too_and_a_folder_needs_a_place(tmp_path: Path) -> None:
+    spec = TransformerSpec(width=24, depth=1, heads=2, mixing=FactorizedSpec(), text_width=0, embedding=8)
+    save(tmp_path / "tiny", VideoTransformer(spec))
+    assert load_hub_folder(tmp_path / "tiny").spec == spec
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    assert config["architecture"] == "vdm_blocks.VideoTransformer"
+    with pytest.raises(ValueError, match=r"cannot make .*: No such file or directory"):
+        save(tmp_path / "none" / "tiny", VideoTransformer(spec))

@@ -1,4 +1,4 @@
-"""A video U-Net as the Hugging Face Hub keeps models: a folder of weights, a config and a card.
+"""A network as the Hugging Face Hub keeps models: a folder of weights, a config and a card.
 
     model.safetensors   the weights with their spec, all that `load_hub_folder` reads
     config.json         the spec again, for people and for the Hub
@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from vdm_blocks.checkpoint import load_unet, save_unet
+from vdm_blocks.checkpoint import load_network, save_network
 from vdm_blocks.models.plain import to_plain
+from vdm_blocks.models.transformer import VideoTransformer
 from vdm_blocks.models.unet import VideoUNet
 
 __all__ = ["download_from_hub", "load_hub_folder", "save_hub_folder"]
@@ -27,7 +28,7 @@ _WEIGHTS = "model.safetensors"
 
 def save_hub_folder(
     folder: str | os.PathLike[str],
-    network: VideoUNet,
+    network: VideoUNet | VideoTransformer,
     *,
     title: str,
     license: str,  # noqa: A002 - the Hub's name for it
@@ -39,17 +40,22 @@ def save_hub_folder(
     """Write weights, config and card into `folder`, made if it is not there; its parent must exist.
 
     Raises:
-        ValueError: an empty title or description, or what `save_unet` refuses.
+        ValueError: an empty title or description, a folder that cannot be made, or what `save_network` refuses.
     """
     if not title.strip() or not description.strip():
         raise ValueError(
             "title and description are empty; a model card says what the model is and what it is for"
         )
     root = Path(folder)
-    root.mkdir(exist_ok=True)
-    save_unet(root / _WEIGHTS, network, notes=notes, dtype=dtype)
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cannot make {root}: {error.strerror}; give a new folder in one that is there"
+        ) from error
+    save_network(root / _WEIGHTS, network, notes=notes, dtype=dtype)
     config = {
-        "architecture": "vdm_blocks.VideoUNet",
+        "architecture": f"vdm_blocks.{type(network).__name__}",
         "spec": to_plain(network.spec),
         "notes": dict(notes or {}),
     }
@@ -67,13 +73,15 @@ def save_hub_folder(
     (root / "README.md").write_text("\n".join(head + use), encoding="utf-8")
 
 
-def load_hub_folder(folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> VideoUNet:
+def load_hub_folder(
+    folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+) -> VideoUNet | VideoTransformer:
     """The network in `folder`, in evaluation mode on the CPU.
 
     Raises:
-        ValueError: what `load_unet` refuses: no such file, or one that is not ours.
+        ValueError: what `load_network` refuses: no such file, or one that is not ours.
     """
-    return load_unet(Path(folder) / _WEIGHTS, dtype=dtype)
+    return load_network(Path(folder) / _WEIGHTS, dtype=dtype)
 
 
 def download_from_hub(

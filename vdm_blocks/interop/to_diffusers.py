@@ -55,7 +55,9 @@ class DiffusersModel(nn.Module):
         Raises:
             ValueError: a timestep outside 0 .. N - 1.
         """
-        k = torch.as_tensor(timestep, dtype=torch.float64)
+        k = torch.as_tensor(timestep).to(
+            device="cpu", dtype=torch.float64
+        )  # one wait for a device, and no more
         if bool((k < 0).any()) or bool((k > self.count - 1).any()):
             raise ValueError(f"timestep is {k.tolist()}; it must be from 0 to {self.count - 1}")
         cond = self.cond
