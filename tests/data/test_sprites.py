@@ -113,6 +113,12 @@ def test_the_held_out_list_speaks_the_grammars_words(pack: SpritePack, tmp_path:
     (tmp_path / "list.json").write_text('{"motionz": []}')
     with pytest.raises(ValueError, match="motionz"):
         HeldOut.load(tmp_path / "list.json")
+    for text, said in (("not json", "cannot be read"), ('{"motions": ["a cat"]}', "lists of pairs")):
+        (tmp_path / "list.json").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            HeldOut.load(tmp_path / "list.json")
+    with pytest.raises(ValueError, match="cannot be read"):
+        HeldOut.load(tmp_path / "none.json")
 
 
 def test_captions_say_what_is_there(pack: SpritePack) -> None:
@@ -271,3 +277,8 @@ def test_wrong_numbers_and_names_are_refused(pack: SpritePack) -> None:
         replace(scene, other=None, relation="behind")
     with pytest.raises(ValueError, match="crop"):
         replace(raster, crop=(10, 0, 20, 40))
+
+
+def test_a_grey_picture_has_nothing_to_tint() -> None:
+    with pytest.raises(ValueError, match="leave it untinted"):
+        split_tint(torch.full((1, 4, 16, 16), 0.5), tinted=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -151,3 +152,11 @@ def test_samples_alike_share_a_source_and_every_source_comes(sources: list[tuple
     assert len(set(kinds)) == 2
     with pytest.raises(ValueError, match="alike"):
         Stream(sources, BASE, seed=5, alike=0)
+
+
+def test_views_and_samples_of_nothing_are_refused() -> None:
+    for wrong in ({"skip": 0}, {"shrink": 0}, {"fps": 0.0}, {"frames": 0}):
+        with pytest.raises(ValueError, match="shrink and skip of 1 or more, and fps > 0"):
+            replace(BASE, **wrong)
+    with pytest.raises(ValueError, match=r"a sample's video is \(3, T, H, W\); got \(3,\)"):
+        Sample(video=torch.zeros(3), captions=("a cat",), fps=3.0, images=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vdm_blocks.data.colors import a
+from vdm_blocks.data.colors import a, join
 from vdm_blocks.data.scenes import SpriteScene
 
 _PROGRESSIVE = {
@@ -19,18 +19,18 @@ def caption(scene: SpriteScene) -> str:
     relation = _relation(scene)
     kind = scene.wording % 4
     if kind == 3 and place:
-        return _join(f"{place},", subject, scene.motion, relation, scene.light)
+        return join(f"{place},", subject, scene.motion, relation, scene.light)
     if kind == 2:
-        return _join(subject, "is", _PROGRESSIVE[scene.motion], relation, place, scene.light)
+        return join(subject, "is", _PROGRESSIVE[scene.motion], relation, place, scene.light)
     if kind == 1 and scene.light:
-        return _join(subject, scene.motion, relation, scene.light, place)
-    return _join(subject, scene.motion, relation, place, scene.light)
+        return join(subject, scene.motion, relation, scene.light, place)
+    return join(subject, scene.motion, relation, place, scene.light)
 
 
 def still_caption(scene: SpriteScene) -> str:
     """What one frame of the scene shows: the same without motion."""
     place = scene.place if scene.says_place else ""
-    words = _join(_subject(scene), _relation(scene), place, scene.light)
+    words = join(_subject(scene), _relation(scene), place, scene.light)
     return f"a picture of {words}" if scene.wording % 3 == 2 else words
 
 
@@ -41,7 +41,3 @@ def _subject(scene: SpriteScene) -> str:
 
 def _relation(scene: SpriteScene) -> str:
     return f"{scene.relation} {a(scene.other.noun)}" if scene.other is not None else ""
-
-
-def _join(*parts: str | None) -> str:
-    return " ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Colour words and articles."""
+"""Colour words, and what captions are put together by."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def a(words: str) -> str:
     ('an orange umbrella', 'a red umbrella')
     """
     return f"{'an' if words[0] in 'aeiou' and not words.startswith('uni') else 'a'} {words}"
+
+
+def join(*parts: str | None) -> str:
+    """The parts that are there, with spaces between.
+
+    >>> join("a cat", None, "", "jumps")
+    'a cat jumps'
+    """
+    return " ".join(part for part in parts if part)

@@ -35,11 +35,13 @@ class Sample:
     low: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.video.ndim != 4:
+            raise ValueError(f"a sample's video is (3, T, H, W); got {tuple(self.video.shape)}")
         expected = self.video.shape[1] if self.images else 1
-        if self.video.dim() != 4 or len(self.captions) != expected:
+        if len(self.captions) != expected:
             raise ValueError(
-                f"a {'pack' if self.images else 'clip'} of shape {tuple(self.video.shape)} takes "
-                f"{expected} captions and a video (3, T, H, W), got {len(self.captions)} captions"
+                f"a {'pack' if self.images else 'clip'} of shape {tuple(self.video.shape)} takes {expected} captions; "
+                f"got {len(self.captions)}"
             )
 
 

@@ -116,15 +116,27 @@ class HeldOut:
 
     @classmethod
     def load(cls, path: str | Path) -> HeldOut:
-        """Read a JSON object whose keys are our fields and whose values are lists of pairs."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        """Read a JSON object whose keys are our fields and whose values are lists of pairs.
+
+        Raises:
+            ValueError: a file that is missing or no JSON, a key that is not known, or what is no list of pairs.
+        """
+        try:
+            content = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as a held-out list: {error}") from error
         names = ("motions", "colors", "places", "shape_colors", "shape_motions")
         unknown = sorted(set(content) - {*names, "note"})
         if unknown:
             raise ValueError(
                 f"{path}: {', '.join(unknown)} is not known; a held-out list has {', '.join(names)}"
             )
-        return cls(**{name: frozenset((str(a), str(b)) for a, b in content.get(name, ())) for name in names})
+        try:
+            return cls(
+                **{name: frozenset((str(a), str(b)) for a, b in content.get(name, ())) for name in names}
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds something else than lists of pairs of words: {error}") from error
 
     def holds(self, scene: SpriteScene) -> bool:
         """Whether the scene shows any combination of the list."""

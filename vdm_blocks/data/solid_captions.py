@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vdm_blocks.data.colors import a
+from vdm_blocks.data.colors import a, join
 from vdm_blocks.data.solids import SolidScene
 
 _PROGRESSIVE = {
@@ -15,12 +15,12 @@ def solid_caption(scene: SolidScene) -> str:
     """What a clip of the scene shows, in one of two wordings, sometimes with the floor."""
     verb = scene.motion if scene.wording % 3 else f"is {_PROGRESSIVE[scene.motion]}"
     camera = f"as the camera {scene.camera_move}" if scene.camera_move else ""
-    return _join(a(scene.subject.noun), verb, _relation(scene), _floor(scene), camera)
+    return join(a(scene.subject.noun), verb, _relation(scene), _floor(scene), camera)
 
 
 def solid_still_caption(scene: SolidScene) -> str:
     """What one frame of the scene shows."""
-    words = _join(a(scene.subject.noun), _relation(scene), _floor(scene))
+    words = join(a(scene.subject.noun), _relation(scene), _floor(scene))
     return f"a picture of {words}" if scene.wording % 3 == 2 else words
 
 
@@ -32,7 +32,3 @@ def _floor(scene: SolidScene) -> str:
     if scene.wording % 5 < 2:
         return ""
     return "on a plain floor" if scene.floor[0] == scene.floor[1] else "on a checkered floor"
-
-
-def _join(*parts: str) -> str:
-    return " ".join(part for part in parts if part)

@@ -32,7 +32,7 @@ class View:
     above one packs and clips go in batches apart: give each a stream of its own.
 
     Raises:
-        ValueError: when a size does not divide.
+        ValueError: a size below one, a rate that is not positive, or a size that does not divide.
     """
 
     frames: int
@@ -45,6 +45,10 @@ class View:
 
     def __post_init__(self) -> None:
         rows, columns = self.crop or (self.height, self.width)
+        if min(self.frames, rows, columns, self.shrink, self.skip) < 1 or not self.fps > 0:
+            raise ValueError(
+                f"a view has at least one frame, row and column, shrink and skip of 1 or more, and fps > 0; got {self}"
+            )
         if self.frames % self.skip or rows % self.shrink or columns % self.shrink:
             raise ValueError(
                 f"{self.frames} frames of {rows} x {columns} cannot be seen every {self.skip} frames at "

@@ -31,6 +31,9 @@ def split_tint(rgba: Tensor, *, tinted: bool, window: float = 0.13) -> Tensor:
 
     Returns:
         (F, 5, S, S): red, green, blue premultiplied by alpha; alpha; tint k (premultiplied).
+
+    Raises:
+        ValueError: a picture to be tinted in which nothing has a colour.
     """
     rgb, alpha = rgba[:, :3], rgba[:, 3:]
     if not tinted:
@@ -44,6 +47,10 @@ def split_tint(rgba: Tensor, *, tinted: bool, window: float = 0.13) -> Tensor:
     body = ((window - distance) / 0.03 + 0.5).clamp(0, 1) * ((saturation - 0.12) / 0.12).clamp(0, 1)
     luminance = (rgb * torch.tensor([0.30, 0.59, 0.11]).view(3, 1, 1)).sum(dim=1)
     sure = luminance[(body > 0.5) & (alpha[:, 0] > 0.5)]
+    if not len(sure):
+        raise ValueError(
+            "nothing in this picture has a colour that another could take the place of; leave it untinted"
+        )
     low, middle, high = torch.quantile(
         sure[:: max(1, len(sure) // 100_000)], torch.tensor([0.02, 0.5, 0.98])
     ).tolist()
