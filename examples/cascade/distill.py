@@ -1,9 +1,10 @@
 """Distil one stage of the cascade: `python examples/cascade/distill.py 1-base`, or `all`.
 
 First its guidance, into a network that is told the scale, where the stage is guided at all (arXiv 2210.03142); then
-its steps, halved again and again (arXiv 2202.00512). Everything random is drawn by (seed, update), so a run that was
-killed goes on as if nothing had happened. Writes every rung's weights, ladder.json, the log and two pictures to
-runs/students/STAGE-WEIGHTS, and the weights of eight steps to weights/students/STAGE.safetensors. `rungs.py` measures
+its steps, by the stage's own method or another (`--method`): halved again and again (arXiv 2202.00512), or at once, by
+multistep consistency, consistency or distribution matching. Everything random is drawn by (seed, update), so a run
+that was killed goes on as if nothing had happened. Writes every student's weights, ladder.json, the logs and their
+pictures to runs/students/STAGE-WEIGHTS, and what is shipped to weights/students/STAGE.safetensors. `rungs.py` measures
 what came of it.
 """
 
@@ -12,17 +13,18 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from distill_parts import Autocast, Half, Teller, ToldScales, blank, model, muon
+from distill_methods import consistency_of, guidance_of, halving_of, matching_of, multistep_of
+from distill_parts import Autocast, Half, Teller, ToldScales, blank, model, muon, recipe_for
 from distilled_stages import (
-    RECIPES,
+    METHODS,
     SCALES,
-    Recipe,
     is_guided,
     jumps_of,
     network_of,
@@ -39,36 +41,30 @@ from sampling import SAMPLING, WEIGHTS, find_weights, model_of, stage_around
 from stages import PLANS, Plan
 from student_batches import StudentBatches
 from student_measures import judged
-from torch import Tensor, nn
+from torch import nn
 
 from vdm_blocks.checkpoint import file_hash, load_unet, save_tensors
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.denoisers import ModelDenoiser
-from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.distillation import (
-    ConsistencyDistiller,
     Distiller,
     DistillInfo,
-    DistributionMatching,
-    Emphasis,
-    GuidanceDistiller,
     Jumps,
     Ladder,
     Lesson,
-    MultistepConsistencyDistiller,
-    ProgressiveDistiller,
     Rung,
     ScaleAdapter,
+    ToldGuidance,
     distill,
+    fit_direction,
     learn,
     save_student,
 )
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.sampling import DDIM
-from vdm_blocks.types import Conditioning, Denoiser
+from vdm_blocks.types import Denoiser
 
 HERE = Path(__file__).parent
-METHODS = ("progressive", "multistep", "consistency", "matching")
 
 
 def main() -> None:
@@ -95,6 +91,8 @@ class Distillation:
     def __init__(self, plan: Plan, captions: Captions, args: argparse.Namespace) -> None:
         self.plan, self.captions, self.args = plan, captions, args
         self.recipe = recipe_for(plan, args)
+        self.method = args.method or self.recipe.method
+        self.end = args.end or (1 if self.method == "progressive" else self.recipe.shipped)
         self.weights = find_weights(plan, Path(args.weights))
         self.device = torch.device(args.device)
         self.folder = Path(args.out) / f"{plan.name}-{file_hash(self.weights)[:8]}"
@@ -114,7 +112,9 @@ class Distillation:
 
     def identify(self) -> None:
         """Refuses a folder in which the same weights are distilled otherwise."""
-        own = {"seed": self.args.seed, "recipe": repr(self.recipe), "plan": repr(self.plan)}
+        # Each method's own updates are told by its state and by ladder.json.
+        common = replace(self.recipe, halving=0, direct=0, method="", rule=DDIM(), shipped=0)
+        own = {"seed": self.args.seed, "recipe": repr(common), "plan": repr(self.plan)}
         own |= {"data": str(self.args.data), "float32": self.args.float32}
         own |= {"judge": [self.args.judge_seeds, self.args.judge_clips]}
         path = self.folder / "run.json"
@@ -129,44 +129,54 @@ class Distillation:
     def run(self) -> None:
         """All of it, or what of it is missing."""
         student = self.guided()
-        if self.args.method != "progressive":
-            self.other(student)
+        teacher = self.guide()
+        if self.method != "progressive":
+            self.direct(teacher, student)
             return
-        ladder = self.descend(student)
+        ladder = self.descend(teacher, student)
         print(ladder.table())
         if ladder.stopped is not None:
             print(f"{self.plan.name}: stopped, and no weights are shipped: {ladder.stopped}")
             return
-        self.ship(ladder)
+        if self.recipe.method == "progressive":
+            best = [r for r in ladder.rungs if r.rung.steps >= self.recipe.shipped] or list(ladder.rungs[:1])
+            self.ship(self.folder / best[-1].weights, best[-1].rung.steps)
+
+    def guide(self) -> Denoiser:
+        """The undistilled stage, guided by the scale that it is told and thresholded: what the students aim at."""
+        teacher = self.undistilled()
+        return threshold(self.plan, ToldGuidance(teacher) if is_guided(self.plan) else teacher)
+
+    def undistilled(self) -> ModelDenoiser:
+        """The stage's network as it was trained."""
+        return model_of(self.plan, load_unet(self.weights)).to(self.device).requires_grad_(False)
 
     def guided(self) -> ModelDenoiser:
         """The student that is told the scale, at any number of steps; an unguided stage's is its teacher's copy."""
-        teacher = model_of(self.plan, load_unet(self.weights)).to(self.device).requires_grad_(False)
+        teacher = self.undistilled()
         student = copy.deepcopy(teacher).requires_grad_()
         if not self.recipe.guidance:
             return student
         unet = network_of(student)
         assert isinstance(unet, VideoUNet)
         torch.manual_seed(self.args.seed)  # of the scale's embedding
-        student = model_of(self.plan, told_scales(self.plan, unet).to(self.device))
+        adapter = told_scales(self.plan, unet).to(self.device)
+        student = model_of(self.plan, adapter)
         path = self.folder / "guidance.safetensors"
         if path.exists():
             student.load_state_dict(load_file(path))
             return student
-        emphasis = self.emphasis(student)
-
-        def by_scale(logsnr: Tensor, cond: Conditioning) -> Tensor:
-            plain = torch.ones_like(logsnr) if emphasis is None else emphasis(logsnr, cond)
-            scale = cond.extra["guidance_scale"].to(plain)
-            return plain / (scale[:, None] if plain.ndim > scale.ndim else scale).square()
-
-        distiller = Autocast(
-            GuidanceDistiller(teacher, student, SCALES, noise=self.plan.noise, emphasis=by_scale),
-            self.device,
-            enabled=not self.args.float32,
-        )
+        made = guidance_of(self.plan, teacher, student, SCALES)
+        distiller = Autocast(made, self.device, enabled=not self.args.float32)
         lesson = Lesson(updates=self.recipe.guidance, rate=self.recipe.rate)
         state = self.folder / "guidance.state.safetensors"
+        if not state.exists():
+            first = [self.batches(number) for number in range(self.recipe.fitted)]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
+                left = fit_direction(
+                    made, adapter, first.__getitem__, range(len(first)), key=f"fit/{self.args.seed}"
+                )
+            print(f"{self.plan.name} guidance: fitted, {left:.2f} of its square is left to learn", flush=True)
         teller = self.teller("guidance", [lesson])
         learn(
             student,
@@ -176,6 +186,7 @@ class Distillation:
             path=state,
             key=f"guidance/{self.args.seed}",
             optimizer=muon,
+            factors=[(module, self.recipe.quick) for module in adapter.added],
             save_every=self.args.save_every,
             on_update=teller,
         )
@@ -184,12 +195,11 @@ class Distillation:
         state.unlink(missing_ok=True)
         return student
 
-    def descend(self, student: ModelDenoiser) -> Ladder:
+    def descend(self, teacher: Denoiser, student: ModelDenoiser) -> Ladder:
         """Down the rungs; those below the shipped one show where it breaks, and are never stopped at."""
-        teacher = threshold(self.plan, copy.deepcopy(student).eval().requires_grad_(False))
         rungs = []
         steps = self.recipe.start // 2
-        while steps >= self.args.end:
+        while steps >= self.end:
             more = 2 if steps <= 2 else 1
             rungs.append(Rung(steps=steps, updates=more * self.recipe.halving, rate=self.recipe.rung_rate))
             steps //= 2
@@ -231,47 +241,39 @@ class Distillation:
 
     def progressive(self, teacher: Denoiser, student: Denoiser, jumps: Jumps) -> Distiller:
         """One halving."""
-        return self.told(
-            ProgressiveDistiller(
-                teacher, student, jumps, noise=self.plan.noise, emphasis=self.emphasis(student)
-            )
-        )
+        return self.told(halving_of(self.plan, teacher, model(student), jumps))
 
-    def other(self, student: ModelDenoiser) -> None:
+    def direct(self, teacher: Denoiser, student: ModelDenoiser) -> None:
         """Another method, straight from the guided teacher to few steps; its weights go beside the rungs."""
-        method, steps = self.args.method, self.args.end
+        method, steps = self.method, self.end
         path = self.folder / f"{method}-{steps:04d}.safetensors"
-        if path.exists():
-            print(f"{self.plan.name}: {path.name} is there already")
-            return
-        teacher = threshold(self.plan, copy.deepcopy(student).eval().requires_grad_(False))
+        if not path.exists():
+            self.learn_direct(teacher, student, path)
+        if (method, steps) == (self.recipe.method, self.recipe.shipped):
+            self.ship(path, steps)
+
+    def learn_direct(self, teacher: Denoiser, student: ModelDenoiser, path: Path) -> None:
+        """The updates of another method, or those of them that are missing."""
+        method, steps, fine = self.method, self.end, self.recipe.start
         roles = nn.ModuleDict({"student": student})
-        grid = self.recipe.start
-        noise, emphasis = self.plan.noise, self.emphasis(student)
         turns: Callable[[int], Distiller]
         if method == "matching":
-            roles["critic"] = copy.deepcopy(student)
-            matching = DistributionMatching(teacher, student, model(roles["critic"]), steps, noise=noise)
-            two = self.told(matching), self.told(matching.critic_loss)
-            turns = lambda update: two[0 if update % 6 == 5 else 1]  # noqa: E731
+            critic = copy.deepcopy(student)
+            roles["critic"] = critic
+            matching, of_student = matching_of(self.plan, teacher, student, critic, steps)
+            own, its = self.told(matching), self.told(matching.critic_loss)
+            turns = lambda update: own if of_student(update) else its  # noqa: E731
         else:
-            made: Distiller = (
-                ConsistencyDistiller(
-                    teacher, student, times_of(self.plan, grid), noise=noise, emphasis=emphasis
-                )
+            made = (
+                consistency_of(self.plan, teacher, student, fine)
                 if method == "consistency"
-                else MultistepConsistencyDistiller(
-                    teacher, student, steps, steps=grid, noise=noise, emphasis=emphasis
-                )
+                else multistep_of(self.plan, teacher, student, steps, fine)
             )
             one = self.told(made)
             turns = lambda _update: one  # noqa: E731
-        # As many updates as the rungs above take together.
-        halvings = (grid // steps).bit_length() - 1
-        rate = self.recipe.rung_rate
-        lesson = Lesson(updates=max(halvings, 1) * self.recipe.halving, rate=rate, average=0.9)
+        lesson = Lesson(updates=self.recipe.direct, rate=self.recipe.rung_rate, average=0.9)
         state = path.with_suffix(".state.safetensors")
-        teller = self.teller(f"{method}-{steps:04d}", [lesson])
+        teller = self.teller(path.stem, [lesson])
         learn(
             roles,
             turns,
@@ -298,33 +300,26 @@ class Distillation:
         args = self.args
         return Teller(self.folder, self.plan.name, what, lessons, every=args.every, quiet=args.quiet)
 
-    def emphasis(self, student: Denoiser) -> Emphasis | None:
-        """The residual network's precision, as in training."""
-        network = model(student).network
-        return network.precision if isinstance(network, ResidualNetwork) else None
-
     def judge(self, denoiser: Denoiser, steps: int) -> list[float]:
         """How far samples are from held-out clips, at each seed."""
         sampling = SAMPLING[self.plan.name]
         half = Half(denoiser, self.device, enabled=not self.args.float32)
-        rule = DDIM() if steps == self.recipe.start else self.recipe.rule
         denoiser, times = told(self.plan, half, sampling, steps), times_of(self.plan, steps)
-        stage = stage_around(self.plan, denoiser, rule, times, sampling.dtype)
+        stage = stage_around(self.plan, denoiser, DDIM(), times, sampling.dtype)
         seeds, clips = self.args.judge_seeds, self.args.judge_clips
         return judged(self.plan, stage, self.captions, seeds=seeds, clips=clips)
 
-    def ship(self, ladder: Ladder) -> None:
-        """Writes the weights for the shipped steps of DDIM, or for the fewest above them, in half precision."""
-        least = self.recipe.shipped * (1 if self.recipe.rule == DDIM() else 2)
-        done = [r for r in ladder.rungs if r.rung.steps >= least] or list(ladder.rungs[:1])
-        best, student = done[-1], model_of(self.plan, blank(self.plan))
-        student.load_state_dict(load_file(self.folder / best.weights))
+    def ship(self, weights: Path, steps: int) -> None:
+        """Writes a student's weights in half precision."""
+        student = model_of(self.plan, blank(self.plan))
+        student.load_state_dict(load_file(weights))
         network = network_of(student)
         assert isinstance(network, VideoUNet | ScaleAdapter)
         notes = {
             "stage": self.plan.name,
             "teacher": short_hash(self.weights),
-            "rung": str(best.rung.steps),
+            "method": self.method,
+            "rung": str(steps),
             "recipe": repr(self.recipe),
             "seed": str(self.args.seed),
         }
@@ -332,34 +327,22 @@ class Distillation:
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"{self.plan.name}.safetensors"
         save_student(path, network, notes=notes)
-        print(f"{self.plan.name}: wrote {path}, rung {best.rung.steps} ({file_hash(path)[:12]})", flush=True)
-
-
-def recipe_for(plan: Plan, args: argparse.Namespace) -> Recipe:
-    """The stage's recipe with what the command line says, or next to nothing of it for --smoke."""
-    recipe = RECIPES[plan.name]
-    if args.smoke:
-        return replace(recipe, start=4, guidance=min(recipe.guidance, 2), halving=1, batch=1)
-    start = args.start if args.start is not None else recipe.start
-    if start < 2 or start & (start - 1) or start <= args.end:
-        raise ValueError(f"--start is {start}; give a power of two above {args.end}, such as 32 or 256")
-    guidance = recipe.guidance if args.guidance is None else args.guidance
-    return replace(
-        recipe,
-        start=start,
-        guidance=max(1, round(guidance * args.effort)) if recipe.guidance else 0,
-        halving=max(1, round((args.updates or recipe.halving) * args.effort)),
-        batch=args.batch or recipe.batch,
-    )
+        logs = {"guidance": "guidance", "rungs" if self.method == "progressive" else weights.stem: "steps"}
+        for log, name in logs.items():
+            if (self.folder / f"{log}.csv").exists():
+                shutil.copyfile(self.folder / f"{log}.csv", out / f"{self.plan.name}-{name}.csv")
+        print(f"{self.plan.name}: wrote {path}, {weights.stem} ({file_hash(path)[:12]})", flush=True)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("stage", nargs="?", default="all", help="1-base ... 7-ssr, or all")
     parser.add_argument("--start", type=int, help="steps of the first teacher; 256 and 128 in the paper")
-    parser.add_argument("--end", type=int, default=1, help="steps of the last rung")
+    parser.add_argument("--end", type=int, help="steps of the last rung, 1; or of another method, as shipped")
     parser.add_argument("--guidance", type=int, help="updates that teach the guidance scale")
-    parser.add_argument("--updates", type=int, help="updates of a rung; twice as many at 2 steps and 1")
+    parser.add_argument(
+        "--updates", type=int, help="updates of a rung, twice as many at 2 steps and 1; or of another method"
+    )
     parser.add_argument("--effort", type=float, default=1.0, help="factor on all updates")
     parser.add_argument("--batch", type=int, help="clips of an update")
     parser.add_argument(
@@ -368,8 +351,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        default="progressive",
-        help="another than progressive goes straight to --end",
+        help="the recipe's, if not given; another than progressive goes straight to --end",
     )
     parser.add_argument("--judge-seeds", type=int, default=4)
     parser.add_argument("--judge-clips", type=int, default=1, help="held-out clips a seed")

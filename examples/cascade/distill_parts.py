@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
-from distilled_stages import SCALES, is_guided, told_scales
+from distilled_stages import RECIPES, SCALES, Recipe, is_guided, told_scales
 from muon import Muon
 from stages import Plan
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from train import Log
 from vdm_blocks.denoisers import DenoiserWrapper, ModelDenoiser
 from vdm_blocks.diffusion.noise import NoiseSource
 from vdm_blocks.distillation import Distiller, Lesson, ScaleAdapter, with_guidance_scale
+from vdm_blocks.distillation.learn import Parameters
 from vdm_blocks.models import VideoUNet, build_network
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
@@ -109,9 +113,9 @@ def model(role: object) -> ModelDenoiser:
     return role
 
 
-def muon(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def muon(parameters: Parameters) -> torch.optim.Optimizer:
     """The optimizer of the stages' own training; its rate is set at every update."""
-    return Muon(parameters, lr=1.0)
+    return Muon(cast("Iterable[nn.Parameter]", parameters), lr=1.0)
 
 
 def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
@@ -121,3 +125,25 @@ def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
     if not is_guided(plan):
         return unet
     return told_scales(plan, unet)
+
+
+def recipe_for(plan: Plan, args: argparse.Namespace) -> Recipe:
+    """The stage's recipe with what the command line says, or next to nothing of it for --smoke."""
+    recipe = RECIPES[plan.name]
+    if args.smoke:
+        return replace(
+            recipe, start=4, guidance=min(recipe.guidance, 2), fitted=1, halving=1, direct=1, batch=1
+        )
+    start = args.start if args.start is not None else recipe.start
+    end = args.end or 1
+    if start < 2 or start & (start - 1) or start <= end:
+        raise ValueError(f"--start is {start}; give a power of two above {end}, such as 32 or 256")
+    guidance = recipe.guidance if args.guidance is None else args.guidance
+    return replace(
+        recipe,
+        start=start,
+        guidance=max(1, round(guidance * args.effort)) if recipe.guidance else 0,
+        halving=max(1, round((args.updates or recipe.halving) * args.effort)),
+        direct=max(1, round((args.updates or recipe.direct) * args.effort)),
+        batch=args.batch or recipe.batch,
+    )

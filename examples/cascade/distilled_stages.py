@@ -30,17 +30,17 @@ from vdm_blocks.distillation import (
     ScaleAdapter,
     ScaleRange,
     load_student,
-    stochastic_jumps,
 )
 from vdm_blocks.models import VideoUNet
-from vdm_blocks.sampling import DDIM, DistilledStochastic, StepRule, uniform_times
+from vdm_blocks.sampling import DDIM, StepRule, uniform_times
 from vdm_blocks.types import Denoiser
 
 STUDENTS = WEIGHTS / "students"
 STEPS = 8
 """Of the rung that is shipped, where a stage's recipe says nothing else."""
-SCALES = ScaleRange(low=1.0, high=16.0)
-"""The guidance scales that a student learns: off, to beyond the oscillating 15."""
+SCALES = ScaleRange(low=1.0, high=16.0, power=2.0)
+"""The guidance scales that a student learns: off, to beyond the oscillating 15, the low ones more often."""
+METHODS = ("progressive", "multistep", "consistency", "matching")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,42 +49,43 @@ class Recipe:
 
     Attributes:
         full: steps of the undistilled stage in the paper's table, which the rungs are compared with.
-        start: steps of the first teacher; the rungs halve them.
+        start: steps of the first teacher; the rungs halve them, and other methods follow its grid.
         guidance: updates that teach the student the guidance scale; 0 for a stage whose guidance is off.
+        fitted: batches that the direction of guidance is fitted to before.
         halving: updates of a rung, twice as many for 2 steps and 1.
+        direct: updates of a method that goes straight to few steps.
         batch: clips, or packs of pictures, of an update.
         rate: learning rate of the guidance at its start.
-        rung_rate: of a rung.
+        quick: factor on it for what the student has that its teacher has not.
+        rung_rate: of a rung, and of other methods.
         last: the time of the last evaluation, from which a sample goes straight to its end; 0 for a uniform grid.
-        rule: what a rung is distilled for in its own number of steps; one for the stochastic rule serves DDIM in half.
-        shipped: steps of the rung that is shipped and that the demo takes.
+        method: of the student that is shipped.
+        rule: by which the shipped student is sampled.
+        shipped: its steps, which the demo takes.
     """
 
     full: int = 128
     start: int = 32
     guidance: int = 0
+    fitted: int = 32
     halving: int = 40
+    direct: int = 120
     batch: int = 2
     rate: float = 1e-3
+    quick: float = 2.0
     rung_rate: float = 5e-4
     last: float = 0.35
-    rule: DDIM | DistilledStochastic = DDIM()  # noqa: RUF009 - frozen
+    method: str = "progressive"
+    rule: StepRule[Any] = DDIM()  # noqa: RUF009 - frozen
     shipped: int = STEPS
 
 
 RECIPES: dict[str, Recipe] = {
     "1-base": Recipe(
-        full=256,
-        guidance=180,
-        halving=40,
-        batch=3,
-        rate=5e-4,
-        rung_rate=2e-4,
-        last=0.0,
-        rule=DistilledStochastic(),
+        full=256, guidance=480, halving=60, direct=400, batch=3, rate=3e-4, rung_rate=2e-4, last=0.0
     ),
-    "2-tsr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
-    "3-ssr": Recipe(guidance=120, halving=40, rate=2e-4, rung_rate=1e-4),
+    "2-tsr": Recipe(guidance=120, halving=20, direct=60, rate=2e-4, rung_rate=1e-4),
+    "3-ssr": Recipe(guidance=120, halving=20, direct=60, rate=2e-4, rung_rate=1e-4),
     "4-ssr": Recipe(halving=20, last=0.5),
     "5-tsr": Recipe(halving=40),
     "6-tsr": Recipe(halving=60),
@@ -93,9 +94,7 @@ RECIPES: dict[str, Recipe] = {
 """For about twenty minutes on two cores, all stages together; a zoo that is used would take a hundred times as many
 updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
 noise: their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`.
-7-ssr ships four steps, because eight of its evaluations alone take two and a half minutes on two cores. The base
-was distilled for the stochastic rule, and ships the rung of 16 steps, for 8 of DDIM: in twenty videos of either the
-judge reads the object in 7 of DDIM's and in none of the rung of 8 under its own rule, which smears."""
+7-ssr ships four steps, because eight of its evaluations alone take two and a half minutes on two cores."""
 
 
 def times_of(plan: Plan, steps: int) -> Tensor:
@@ -107,11 +106,7 @@ def times_of(plan: Plan, steps: int) -> Tensor:
 
 
 def jumps_of(plan: Plan, steps: int) -> Jumps:
-    """What a rung learns: the steps of `times_of`, each by way of a time of the grid of twice as many; or, for the
-    stochastic rule, jumps of twice that length.
-    """
-    if isinstance(RECIPES[plan.name].rule, DistilledStochastic):
-        return stochastic_jumps(steps)
+    """What a rung learns: the steps of `times_of`, each by way of a time of the grid of twice as many."""
     fine = times_of(plan, 2 * steps).tolist()
     return Jumps(t=tuple(fine[:-1:2]), mid=tuple(fine[1::2]), s=tuple(fine[2::2]))
 
@@ -129,7 +124,8 @@ def network_of(model: ModelDenoiser) -> nn.Module:
 
 def told_scales(plan: Plan, network: nn.Module) -> ScaleAdapter:
     """The network, told the guidance scale."""
-    return ScaleAdapter(network, at="context.logsnr", width=plan.unet.embedding, scales=SCALES, hidden=48)
+    width = plan.unet.embedding
+    return ScaleAdapter(network, at="context.logsnr", width=width, scales=SCALES, hidden=48, head="head")
 
 
 def threshold(plan: Plan, denoiser: Denoiser) -> Denoiser:
@@ -154,13 +150,13 @@ def student_stage(
 ) -> Stage:
     """A stage of the cascade around its student, in `steps` steps and one evaluation a step.
 
-    The rule is DDIM where none is given.
+    The rule is the recipe's where none is given.
     """
     sampling = SAMPLING[plan.name] if sampling is None else sampling
     unet = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(unet, VideoUNet)
     denoiser = told(plan, sampled_model(plan, network, unet, sampling), sampling, steps)
-    rule = DDIM() if rule is None else rule
+    rule = RECIPES[plan.name].rule if rule is None else rule
     return stage_around(plan, denoiser, rule, times_of(plan, steps), sampling.dtype)
 
 

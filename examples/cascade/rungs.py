@@ -43,15 +43,15 @@ from vdm_blocks.video.sheet import contact_sheet
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
 RULES: dict[str, StepRule[Any]] = {
-    "matching": FreshNoise(),
-    "consistency": FreshNoise(),
+    "rung": DDIM(),
+    "guidance": DDIM(),
     "multistep": DDIM(),
-    "shipped": DDIM(),
-    "ddim": DDIM(),
+    "consistency": FreshNoise(),
+    "matching": FreshNoise(),
 }
-"""By which the students of each method are sampled, where it is not the recipe's rule."""
-ON_UNIFORM = ("uniform", "own", "multistep", "matching")
-"""Methods that are sampled on the uniform grid, whatever the stage's own."""
+"""By which the students of each method are sampled; what is shipped, by the recipe's rule."""
+ON_UNIFORM = ("uniform", "own")
+"""Teachers that are sampled on the uniform grid, whatever the stage's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +77,14 @@ def variants(plan: Plan, args: argparse.Namespace) -> list[Variant]:
         found.append(Variant(name="teacher, uniform grid", weights=teacher, steps=many, method="uniform"))
     found += [Variant(name="undistilled", weights=teacher, steps=n, method="teacher") for n in few]
     folder = Path(args.runs) / f"{plan.name}-{file_hash(teacher)[:8]}"
+    alone = folder / "guidance.safetensors"
+    if alone.is_file():
+        found += [Variant(name="guidance alone", weights=alone, steps=n, method="guidance") for n in few]
     for path in sorted(folder.glob("*-[0-9][0-9][0-9][0-9].safetensors"), reverse=True):
         method, _, steps = path.stem.rpartition("-")
         name = "student" if method == "rung" else method
-        found.append(Variant(name=name, weights=path, steps=int(steps), method=method))
-        if method == "rung" and RECIPES[plan.name].rule != DDIM() and int(steps) > 1:
-            found.append(Variant(name="student, DDIM", weights=path, steps=int(steps) // 2, method="ddim"))
+        counts = [int(steps)] if method != "consistency" else [n for n in (4, 2, 1) if n >= int(steps)]
+        found += [Variant(name=name, weights=path, steps=n, method=method) for n in counts]
     shipped = Path(args.weights) / "students" / f"{plan.name}.safetensors"
     if shipped.is_file():
         count = RECIPES[plan.name].shipped
@@ -108,7 +110,7 @@ def stage_of(plan: Plan, variant: Variant, sampling: Sampling) -> tuple[Stage, V
         network.eval()
     inner = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(inner, VideoUNet)
-    stepping = RULES.get(variant.method, RECIPES[plan.name].rule)
+    stepping = RULES.get(variant.method)
     stage = student_stage(plan, network, variant.steps, sampling, stepping)
     return replace(stage, times=times), inner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,15 @@ Z, LOGSNR = torch.randn(2, 3, 2, 4, 4), torch.zeros(2)
 
 def student() -> ScaleAdapter:
     adapted = ScaleAdapter(
-        VideoUNet(SPEC), at="context.logsnr", width=32, scales=(1, 8), features=16, hidden=12
+        VideoUNet(SPEC),
+        at="context.logsnr",
+        width=32,
+        scales=(1, 8),
+        features=16,
+        hidden=12,
+        head="head",
+        knots=2,
+        angle=6.0,
     )
     awaken(adapted)
     return adapted
@@ -40,6 +49,21 @@ def test_a_student_comes_back_to_the_bit_with_its_range(tmp_path: Path) -> None:
         again(Z, LOGSNR, with_guidance_scale(Conditioning(), torch.full((2,), 9.0)))
     assert read_info(file).spec == SPEC
     assert read_info(file).notes == {"steps": "8"}
+
+
+def test_a_file_of_before_the_head_is_read_as_it_was_written(tmp_path: Path) -> None:
+    net = ScaleAdapter(VideoUNet(SPEC), at="context.logsnr", width=32, angle=1000.0)
+    awaken(net)
+    save_student(tmp_path / "new", net, dtype=torch.float32)
+    with safe_open(tmp_path / "new", framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    adapter = {
+        k: v for k, v in json.loads(metadata["adapter"]).items() if k not in ("head", "knots", "angle")
+    }
+    save_tensors(tmp_path / "old", tensors, metadata | {"adapter": json.dumps(adapter)})
+    cond = with_guidance_scale(Conditioning(), torch.tensor([1.0, 7.0]))
+    assert torch.equal(load_student(tmp_path / "old")(Z, LOGSNR, cond), net(Z, LOGSNR, cond))
 
 
 def test_a_plain_network_is_the_same_file_as_ever(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ from vdm_blocks.denoisers import ClassifierFreeGuidance, ModelDenoiser, Oscillat
 from vdm_blocks.diffusion import X0, X0_MSE, CosineSchedule, UniformLaw
 from vdm_blocks.distillation import (
     DistilledGuidance,
+    GuidanceDirection,
     GuidanceDistiller,
     Lesson,
     ProgressiveDistiller,
     ScaleAdapter,
     ScaleRange,
     ToldGuidance,
+    fit_direction,
     learn,
     with_guidance_scale,
 )
@@ -71,7 +74,7 @@ def by_scale(logsnr: Tensor, cond: Conditioning) -> Tensor:
 def taught(folder: Path, *, factor: float, frozen: bool = False) -> ModelDenoiser:
     """The student after few updates, what is new in it at `factor` times the rate."""
     torch.manual_seed(0)
-    adapter = ScaleAdapter(Readout(), at="time", width=8, head="head").double()
+    adapter = ScaleAdapter(Readout(), at="time", width=8, head="head", knots=1).double()
     for module in adapter.added:
         module.requires_grad_(not frozen)
     student = ModelDenoiser(adapter, schedule=CosineSchedule(), prediction=X0)
@@ -94,6 +97,65 @@ def taught(folder: Path, *, factor: float, frozen: bool = False) -> ModelDenoise
         factors=[] if frozen else [(module, factor) for module in adapter.added],
     )
     return student
+
+
+def test_a_direction_that_the_last_layer_can_be_is_found_without_an_update() -> None:
+    adapter = ScaleAdapter(Readout(), at="time", width=8, head="head").double()
+    student = ModelDenoiser(adapter, schedule=CosineSchedule(), prediction=X0)
+    distiller = GuidanceDistiller(TEACHER, student, times=UniformLaw(low=0.2, high=0.95))
+    before = [p.detach().clone() for p in adapter.network.parameters()]
+    left = fit_direction(distiller, adapter, batches, range(4), key="fit", ridge=0.0, iterations=100)
+    assert left < 1e-8
+    assert all(torch.equal(p, q) for p, q in zip(adapter.network.parameters(), before, strict=True))
+    assert max(error(student, scale) / scale for scale in SCALES) < TOLERANCE
+
+
+def test_a_fit_counts_what_the_emphasis_counts() -> None:
+    """A last layer that sees its bias alone: the best is the weighted mean."""
+    adapter = ScaleAdapter(Readout(), at="time", width=8, head="head", knots=1).double()
+    for layer in layers(adapter):
+        layer.weight.requires_grad_(False)
+    student = ModelDenoiser(adapter, schedule=CosineSchedule(), prediction=X0)
+    seen: list[Tensor] = []
+
+    def emphasis(logsnr: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG001
+        seen.append(torch.linspace(0, 2, len(logsnr)))
+        return seen[-1]
+
+    heard: list[Tensor] = []
+    adapter.network.get_submodule("head").register_forward_hook(lambda _m, _g, out: heard.append(out))
+    distiller = GuidanceDistiller(TEACHER, student, emphasis=emphasis)
+    fit_direction(distiller, adapter, batches, [0], key="fit", ridge=0.0)
+    wanted = (heard[0] - heard[1]).flatten(1).mean(1)
+    for layer in layers(adapter):
+        assert layer.bias is not None
+        torch.testing.assert_close(
+            layer.bias.detach()[0], (seen[0] * wanted).sum() / seen[0].sum(), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_a_ridge_makes_the_direction_smaller() -> None:
+    def size(ridge: float) -> float:
+        adapter = ScaleAdapter(Readout(), at="time", width=8, head="head", knots=1).double()
+        student = ModelDenoiser(adapter, schedule=CosineSchedule(), prediction=X0)
+        fit_direction(GuidanceDistiller(TEACHER, student), adapter, batches, [0], key="fit", ridge=ridge)
+        return float(layers(adapter)[0].weight.detach().norm())
+
+    assert 0 < size(10.0) < 0.5 * size(1.0) < 0.5 * size(0.0)
+
+
+def test_a_fit_takes_a_head_and_finds_nothing_where_the_text_says_nothing() -> None:
+    bare = ScaleAdapter(Readout(), at="time", width=8).double()
+    student = ModelDenoiser(bare, schedule=CosineSchedule(), prediction=X0)
+    with pytest.raises(ValueError, match="has no direction to fit"):
+        fit_direction(GuidanceDistiller(TEACHER, student), bare, batches, [0], key="fit")
+    adapter = ScaleAdapter(Readout(), at="time", width=8, head="head").double()
+    student = ModelDenoiser(adapter, schedule=CosineSchedule(), prediction=X0)
+    silent = batches(0)[0], label_conditioning([-1] * 16)
+    left = fit_direction(GuidanceDistiller(TEACHER, student), adapter, lambda _: silent, [0], key="fit")
+    assert left == 0.0
+    assert adapter.direction is not None
+    assert not any(p.any() for p in adapter.direction.parameters())
 
 
 def error(student: ModelDenoiser, scale: float) -> float:
@@ -123,10 +185,9 @@ def test_a_head_answers_for_every_scale_in_line_and_for_1_as_the_network() -> No
     adapter = ScaleAdapter(Readout(), at="time", width=8, head="head").double()
     z_t, cond = torch.randn(3, *SHAPE, dtype=torch.float64), label_conditioning([0, 1, -1])
     logsnr = torch.tensor([1.0, 0.0, -2.0], dtype=torch.float64)
-    assert adapter.direction is not None
-    with torch.no_grad():
-        assert isinstance(adapter.direction, nn.Conv3d)
-        adapter.direction.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1, 1))
+    for layer in layers(adapter):
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1, 1))
 
     def told(scale: float | Sequence[float]) -> Tensor:
         scales = torch.as_tensor(scale, dtype=torch.float64).expand(3)
@@ -138,6 +199,30 @@ def test_a_head_answers_for_every_scale_in_line_and_for_1_as_the_network() -> No
     torch.testing.assert_close(told(16.0), first + 15 * (second - first))
     torch.testing.assert_close(told((1.0, 16.0, 2.0))[1], told(16.0)[1])
     assert torch.equal(told(16.0)[2], first[2])  # its text was dropped
+
+
+def layers(adapter: ScaleAdapter) -> list[nn.Conv3d | nn.Conv2d]:
+    """Of the direction, one a knot."""
+    assert adapter.direction is not None
+    found = [layer for layer in adapter.direction.layers if isinstance(layer, nn.Conv3d | nn.Conv2d)]
+    assert len(found) == len(adapter.direction.layers)
+    return found
+
+
+def test_a_direction_lies_between_its_knots() -> None:
+    direction = GuidanceDirection(nn.Conv3d(1, 1, 1, bias=False), knots=3)
+    for k, layer in enumerate(direction.layers):
+        assert isinstance(layer, nn.Conv3d)
+        nn.init.constant_(layer.weight, [1.0, 10.0, 100.0][k])
+    one = torch.ones(1, 1, 1, 1, 1)
+    u = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    logsnr = -2 * torch.log(torch.tan(u * math.pi / 2))
+    got = [float(direction((one,), level[None].float()).detach()) for level in logsnr]
+    assert got == pytest.approx([1.0, 5.5, 10.0, 55.0, 100.0], rel=1e-3)
+    per_frame = direction((one.expand(1, 1, 5, 1, 1),), logsnr[None].float())
+    assert per_frame.flatten().tolist() == pytest.approx(got, rel=1e-5)
+    with pytest.raises(ValueError, match="it takes one at least"):
+        GuidanceDirection(nn.Conv3d(1, 1, 1), knots=0)
 
 
 class Folded(nn.Module):
@@ -157,8 +242,8 @@ class Folded(nn.Module):
 
 def test_a_head_may_see_frames_one_by_one() -> None:
     adapter = ScaleAdapter(Folded(), at="time", width=4, head="head")
-    assert isinstance(adapter.direction, nn.Conv2d)
-    nn.init.ones_(adapter.direction.weight)
+    for layer in layers(adapter):
+        nn.init.ones_(layer.weight)
     z_t, logsnr = torch.randn(2, 1, 3, 4, 4), torch.zeros(2)
     plain = adapter.network(z_t, logsnr, Conditioning())
     for scales in (torch.tensor([1.0, 4.0]), torch.tensor([[1.0, 1, 1], [4.0, 4, 4]])):

@@ -33,8 +33,9 @@ from student_measures import VIEWS
 from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_network
+from vdm_blocks.distillation import FreshNoise
 from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, UNetSpec, build_network
-from vdm_blocks.sampling import DDIM, DistilledStochastic, uniform_times
+from vdm_blocks.sampling import Ancestral, uniform_times
 
 LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
 
@@ -88,6 +89,13 @@ def arguments(weights: Path, out: Path, *more: str) -> argparse.Namespace:
         return distill.arguments()
 
 
+def rung_arguments(weights: Path, runs: Path) -> argparse.Namespace:
+    kept = str(runs.parent / "kept")
+    return argparse.Namespace(
+        weights=str(weights), runs=str(runs), kept=kept, full=4, seeds=2, oscillate=False, quiet=True
+    )
+
+
 def distilled(plan: Plan, args: argparse.Namespace) -> Path:
     distill.Distillation(plan, Words(), args).run()  # type: ignore[arg-type]
     return Path(args.students) / f"{plan.name}.safetensors"
@@ -131,10 +139,7 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
     with pytest.raises(ValueError, match="holds another run"):
         distilled(plan, arguments(weights, tmp_path / "whole", "--seed", "1"))
 
-    given = argparse.Namespace(
-        weights=str(weights), runs=str(tmp_path / "whole"), kept=str(tmp_path / "kept"), full=4, seeds=2,
-        oscillate=False, quiet=True,
-    )  # fmt: skip
+    given = rung_arguments(weights, tmp_path / "whole")
     ledger = Ledger(tmp_path / "kept" / "rungs.jsonl")
     rows = rungs.measure(plan, Words(), ledger, given)  # type: ignore[arg-type]
     by = {(row["name"], row["steps"]): row["videos"] for row in rows}
@@ -181,12 +186,28 @@ def test_the_page_adds_up_what_eight_steps_save() -> None:
 
 
 @pytest.mark.parametrize("method", ["multistep", "consistency", "matching"])
-def test_other_methods_leave_their_student_beside_the_rungs(tmp_path: Path, method: str) -> None:
+def test_other_methods_leave_their_student_beside_the_rungs_and_may_ship_it(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = tiny("2-tsr")
     save_network(tmp_path / "2-tsr.safetensors", build_network(plan.unet))
-    args = arguments(tmp_path, tmp_path / "out", "--method", method, "--end", "1")
+    args = arguments(tmp_path, tmp_path / "out", "--method", method, "--end", "2")
     distill.Distillation(plan, Words(), args).run()  # type: ignore[arg-type]
-    assert list((tmp_path / "out").glob(f"2-tsr-*/{method}-0001.safetensors"))
+    (made,) = (tmp_path / "out").glob(f"2-tsr-*/{method}-0002.safetensors")
+    assert made.with_suffix(".csv").read_text().count("\n") == 2
+    assert not (Path(args.students) / "2-tsr.safetensors").exists()
+    when = made.stat().st_mtime_ns
+    monkeypatch.setitem(RECIPES, "2-tsr", replace(RECIPES["2-tsr"], method=method, shipped=2))
+    distill.Distillation(plan, Words(), arguments(tmp_path, tmp_path / "out")).run()  # type: ignore[arg-type]
+    assert made.stat().st_mtime_ns == when
+    shipped = Path(args.students) / "2-tsr.safetensors"
+    assert read_info(shipped).notes["method"] == method
+    assert (shipped.parent / "2-tsr-steps.csv").read_bytes() == made.with_suffix(".csv").read_bytes()
+    named = {
+        (way.name, way.steps) for way in rungs.variants(plan, rung_arguments(tmp_path, tmp_path / "out"))
+    }
+    assert {(method, 2), ("guidance alone", 2), ("guidance alone", 1)} <= named
+    assert ((method, 4) in named) == (method == "consistency")
 
 
 @pytest.mark.parametrize("name", ["1-base", "3-ssr", "7-ssr"])
@@ -199,20 +220,20 @@ def test_a_stages_grid_halves_all_the_way_down_and_ends_from_its_last_time(name:
         between = last + (1 - last) / steps
         assert float(times[-2]) == pytest.approx(between, abs=1e-12)
         assert all(t > mid > s for t, mid, s in jumps)
-        if isinstance(RECIPES[name].rule, DistilledStochastic):
-            following = [*times[2:], *[times[-1]] * 2][:steps]
-            assert all(jumps.makes(float(t), float(s)) for t, s in zip(times[:-1], following, strict=True))
-        else:
-            assert all(jumps.makes(float(t), float(s)) for t, s in pairwise(times))
-            assert jumps.by_way_of(jumps_of(plan, 2 * steps)) == jumps
+        assert all(jumps.makes(float(t), float(s)) for t, s in pairwise(times))
+        assert jumps.by_way_of(jumps_of(plan, 2 * steps)) == jumps
     assert (times_of(BASE, 8) == uniform_times(8)).all()
 
 
-def test_a_student_is_sampled_by_ddim_unless_another_rule_is_asked_for() -> None:
+def test_a_student_is_sampled_by_the_recipe_s_rule_unless_another_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plan = tiny("1-base")
     network = blank(plan)
-    assert student_stage(plan, network, 8).step == DDIM()
-    assert student_stage(plan, network, 4, rule=DistilledStochastic()).step == DistilledStochastic()
+    assert student_stage(plan, network, 8).step == RECIPES["1-base"].rule
+    assert student_stage(plan, network, 4, rule=FreshNoise()).step == FreshNoise()
+    monkeypatch.setitem(RECIPES, "1-base", replace(RECIPES["1-base"], rule=Ancestral()))
+    assert student_stage(plan, network, 8).step == Ancestral()
 
 
 def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Distillation: methods over roles (teacher, student, critic) that take any denoiser, and a driver over halvings."""
 
 from vdm_blocks.distillation.consistency import ConsistencyDistiller, FreshNoise
+from vdm_blocks.distillation.direction import GuidanceDirection
 from vdm_blocks.distillation.distribution import Adversary, Discriminator, DistributionMatching
 from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
+from vdm_blocks.distillation.fit import fit_direction
 from vdm_blocks.distillation.guidance import DistilledGuidance, GuidanceDistiller, ToldGuidance
 from vdm_blocks.distillation.jumps import Jumps, ddim_jumps, stochastic_jumps
 from vdm_blocks.distillation.ladder import Ladder, Rung, RungResult, halvings
@@ -26,6 +28,7 @@ __all__ = [
     "DistributionMatching",
     "Emphasis",
     "FreshNoise",
+    "GuidanceDirection",
     "GuidanceDistiller",
     "Judge",
     "Jumps",
@@ -43,6 +46,7 @@ __all__ = [
     "ddim_jumps",
     "ddim_step",
     "distill",
+    "fit_direction",
     "halvings",
     "learn",
     "load_student",

@@ -14,27 +14,33 @@ from vdm_blocks.diffusion.weightings import TruncatedSNR, Weighting
 from vdm_blocks.distillation.jumps import Jumps
 from vdm_blocks.distillation.match import Emphasis, check_roles, draw_uniform, match
 from vdm_blocks.distillation.targets import ddim_step, first_share, jump_gain
-from vdm_blocks.sampling.grids import uniform_times
+from vdm_blocks.sampling.grids import check_times, uniform_times
 from vdm_blocks.types import Conditioning, Denoiser, Schedule
 
 __all__ = ["MultistepConsistencyDistiller", "adjusted_ddim_step", "segment_jumps"]
 
 
-def segment_jumps(segments: int, steps: int) -> Jumps:
-    """From every time of a uniform grid of `steps` to the end of its segment, by way of the next time.
+def segment_jumps(segments: int, steps: int | Tensor) -> Jumps:
+    """From every time of a grid to the end of its segment, by way of the next time.
+
+    Args:
+        segments: of as many steps of the grid each.
+        steps: of a uniform grid; or the grid itself, falling.
 
     Raises:
-        ValueError: segments that do not divide the steps.
+        ValueError: segments that do not divide the steps, or a grid that does not fall within [0, 1].
 
     >>> segment_jumps(2, 4)
     Jumps(t=(1.0, 0.75, 0.5, 0.25), mid=(0.75, 0.5, 0.25, 0.0), s=(0.5, 0.5, 0.0, 0.0))
     """
-    if segments < 1 or steps < 1 or steps % segments:
+    count = steps if isinstance(steps, int) else len(steps) - 1
+    if segments < 1 or count < 1 or count % segments:
         raise ValueError(
-            f"{segments} segments do not divide {steps} steps; give a multiple, such as 8 and 64"
+            f"{segments} segments do not divide {count} steps; give a multiple, such as 8 and 64"
         )
-    times, length = uniform_times(steps).tolist(), steps // segments
-    ends = [times[(i // length + 1) * length] for i in range(steps)]
+    times = (uniform_times(steps) if isinstance(steps, int) else check_times(steps)).tolist()
+    length = count // segments
+    ends = [times[(i // length + 1) * length] for i in range(count)]
     return Jumps(t=tuple(times[:-1]), mid=tuple(times[1:]), s=tuple(ends))
 
 
@@ -72,16 +78,17 @@ def _excess(schedule: Schedule, z_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, x
 class MultistepConsistencyDistiller:
     """w_x |x0_student(z_t) - x0_ref|^2, x0_ref landing where the teacher's step and the student's from there land.
 
-    (arXiv 2403.06807, algorithm 1.) Time is cut into `segments` equal ones; from where the teacher's step ends the
-    student, without gradients, goes to the end of the segment. One segment is a consistency model, as many segments
-    as steps the teacher. The teacher steps by aDDIM, its missing variance estimated as `adjust` times
-    |x0_teacher - x0|^2 / d. Samples with `DDIM` on `uniform_times(segments)`.
+    (arXiv 2403.06807, algorithm 1.) Time is cut into `segments` of as many steps each; from where the teacher's step
+    ends the student, without gradients, goes to the end of the segment. One segment is a consistency model, as many
+    segments as steps the teacher. The teacher steps by aDDIM, its missing variance estimated as `adjust` times
+    |x0_teacher - x0|^2 / d, which a guided teacher is off by for another reason: give it 0. Samples with `DDIM` on the
+    ends of the segments, `uniform_times(segments)` of a uniform grid.
 
     Args:
         teacher: any denoiser, guided or not.
         student: any denoiser of the same schedule; starts from the teacher's weights.
         segments: as many as the steps that will be taken.
-        steps: of the teacher's grid; a multiple of `segments`.
+        steps: of the teacher's uniform grid, a multiple of `segments`; or its grid, falling from 1 to 0.
         adjust: the share of the error that is the teacher's missing variance; 0 is DDIM.
         target: what the student is compared with at s; None is the student itself.
         weighting: how much an error counts at a noise level.
@@ -98,7 +105,7 @@ class MultistepConsistencyDistiller:
         student: Denoiser,
         segments: int,
         *,
-        steps: int = 64,
+        steps: int | Tensor = 64,
         adjust: float = 0.75,
         target: Denoiser | None = None,
         weighting: Weighting = TruncatedSNR(),  # noqa: B008 - frozen

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import ExitStack
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from vdm_blocks.diffusion.broadcast import expand_level
+from vdm_blocks.distillation.direction import GuidanceDirection, of_each
 from vdm_blocks.distillation.scale import ScaleRange, as_range, guidance_scale_of
 from vdm_blocks.nn.embedding import ScalarEmbedding
 from vdm_blocks.types import Conditioning, Network
@@ -19,18 +18,18 @@ __all__ = ["ScaleAdapter"]
 class ScaleAdapter(nn.Module):
     """The network, with an embedding of the guidance scale added to its embedding of the time.
 
-        time + embed(scale)                 at the submodule `at`
-        answer + (scale - 1) direction(h)   at the submodule `head`, whose input is h
+        time + embed(scale)                         at the submodule `at`
+        answer + (scale - 1) direction(h, logsnr)   at the submodule `head`, whose input is h
 
     (First line: arXiv 2210.03142, section 3.1.) The scale is read from `Conditioning.extra["guidance_scale"]` and
     embedded as the time is: sinusoids of `angle` u, u its place in the range, and two linear maps. Guidance is
     cond + (scale - 1) (cond - uncond), linear in the scale, which an embedding must learn scale by scale and never
-    quite does: with `head` the network has a second last layer for cond - uncond, so that what it learns at one scale
-    it knows at all, and at scale 1 there is nothing to learn. All that is new starts at zero: at first the network
-    answers as it did, whatever the scale. Used outside of the adapter it is unchanged for good.
+    quite does: with `head` the network has a second last layer for cond - uncond (`GuidanceDirection`), so that what
+    it learns at one scale it knows at all, and at scale 1 there is nothing to learn. All that is new starts at zero:
+    at first the network answers as it did, whatever the scale. Used outside of the adapter it is unchanged for good.
 
-    What starts at zero has far to go at the low rate that suits the network: give `added` a higher one, by `learn`'s
-    `factors`.
+    What starts at zero has far to go at the low rate that suits the network: begin with `fit_direction`, and give
+    `added` a higher one, by `learn`'s `factors`.
 
     Args:
         network: any Module that is called as `network(z_t, logsnr, cond)`.
@@ -42,6 +41,7 @@ class ScaleAdapter(nn.Module):
         hidden: width between the two maps; None is `width`.
         head: the name of the last layer, which puts out (B, C, T, H, W) or (B T, ...), linear in its weights: "head"
             in our `VideoUNet`, "unet.conv_out" in `DiffusersVideoUNet`. None is without the second line.
+        knots: noise levels for which the second last layer is another.
         angle: that the fastest sinusoid turns by over the range, in radians.
 
     Raises:
@@ -68,6 +68,7 @@ class ScaleAdapter(nn.Module):
         features: int = 64,
         hidden: int | None = None,
         head: str | None = None,
+        knots: int = 4,
         angle: float = 10.0,
     ) -> None:
         super().__init__()
@@ -89,15 +90,15 @@ class ScaleAdapter(nn.Module):
         self.width = width
         self.hidden = hidden
         self.head = head
+        self.knots = knots
         self.angle = angle
         self.scales = as_range(scales)
         self.embedding = ScalarEmbedding(width, scale=angle, features=features, hidden=hidden)
         last = self.embedding.mlp[-1]
         assert isinstance(last, nn.Linear)
-        self.direction = None if head is None else copy.deepcopy(network.get_submodule(head))
-        for module in (last, self.direction):
-            for p in () if module is None else module.parameters():
-                nn.init.zeros_(p)
+        for p in last.parameters():
+            nn.init.zeros_(p)
+        self.direction = None if head is None else GuidanceDirection(network.get_submodule(head), knots)
 
     @property
     def added(self) -> tuple[nn.Module, ...]:
@@ -122,25 +123,11 @@ class ScaleAdapter(nn.Module):
 
         def push(_module: nn.Module, given: tuple[Any, ...], answer: Tensor) -> Tensor:
             assert self.direction is not None
-            direction: Tensor = self.direction(*given)
-            return answer + _of_each(scale - 1, answer) * direction
+            direction: Tensor = self.direction(given, logsnr)
+            return answer + of_each(scale - 1, answer) * direction
 
         with ExitStack() as hooks:
             hooks.enter_context(self.network.get_submodule(self.at).register_forward_hook(add))
             if self.head is not None:
                 hooks.enter_context(self.network.get_submodule(self.head).register_forward_hook(push))
             return cast("Network", self.network)(z_t, logsnr, cond)
-
-
-def _of_each(level: Tensor, answer: Tensor) -> Tensor:
-    """`level`, (B,) or (B, T), as what multiplies a layer's answer, (B, C, T, H, W) or with B and T in one axis."""
-    level = level.to(answer.dtype)
-    if answer.ndim == 5 and answer.shape[0] == level.shape[0]:
-        return expand_level(level, answer)
-    flat = level.flatten()
-    if answer.shape[0] % len(flat):
-        raise ValueError(
-            f"the last layer put out shape {tuple(answer.shape)} for scales of shape {tuple(level.shape)}; name one "
-            "whose first axis is the batch, or batch and frames, or give head=None"
-        )
-    return flat.repeat_interleave(answer.shape[0] // len(flat)).view(-1, *(1,) * (answer.ndim - 1))

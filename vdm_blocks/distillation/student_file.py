@@ -54,6 +54,7 @@ def save_student(
         "features": network.embedding.features,
         "hidden": network.hidden,
         "head": network.head,
+        "knots": network.knots,
         "angle": network.angle,
     }
     write_network(path, network, inner.spec, notes=notes, dtype=dtype, adapter=adapter)
@@ -85,6 +86,7 @@ def load_student(
                     features=info.adapter["features"],
                     hidden=info.adapter["hidden"],
                     head=info.adapter.get("head"),
+                    knots=info.adapter.get("knots", 1),
                     angle=info.adapter.get("angle", _OLD_ANGLE),
                 )
             except (KeyError, TypeError, ValueError) as error:

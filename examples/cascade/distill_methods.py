@@ -1,0 +1,80 @@
+"""What distill.py trains a stage's student by: the loss of each method, on the stage's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distilled_stages import is_guided, times_of
+from stages import Plan
+from torch import Tensor
+
+from vdm_blocks.denoisers import ModelDenoiser
+from vdm_blocks.denoisers.residual import ResidualNetwork
+from vdm_blocks.distillation import (
+    ConsistencyDistiller,
+    Distiller,
+    DistributionMatching,
+    Emphasis,
+    GuidanceDistiller,
+    Jumps,
+    MultistepConsistencyDistiller,
+    ProgressiveDistiller,
+    ScaleRange,
+)
+from vdm_blocks.types import Conditioning, Denoiser
+
+CRITIC = 5
+"""Updates of the critic for each of the student's."""
+
+
+def emphasis_of(student: ModelDenoiser) -> Emphasis | None:
+    """The residual network's precision, as in training."""
+    network = student.network
+    return network.precision if isinstance(network, ResidualNetwork) else None
+
+
+def guidance_of(
+    plan: Plan, teacher: Denoiser, student: ModelDenoiser, scales: ScaleRange
+) -> GuidanceDistiller:
+    """Guidance into one evaluation; an error counts relative to the scale, which the target grows with."""
+    emphasis = emphasis_of(student)
+
+    def by_scale(logsnr: Tensor, cond: Conditioning) -> Tensor:
+        plain = logsnr.new_ones(logsnr.shape) if emphasis is None else emphasis(logsnr, cond)
+        scale = cond.extra["guidance_scale"].to(plain)
+        return plain / (scale[:, None] if plain.ndim > scale.ndim else scale).square()
+
+    return GuidanceDistiller(teacher, student, scales, noise=plan.noise, emphasis=by_scale)
+
+
+def halving_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, jumps: Jumps) -> Distiller:
+    """Two steps in one."""
+    emphasis = emphasis_of(student)
+    return ProgressiveDistiller(teacher, student, jumps, noise=plan.noise, emphasis=emphasis)
+
+
+def multistep_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, steps: int, fine: int) -> Distiller:
+    """To the end of each of `steps` segments of a grid of `fine`; a guided teacher's error is no missing variance."""
+    return MultistepConsistencyDistiller(
+        teacher,
+        student,
+        steps,
+        steps=times_of(plan, fine),
+        adjust=0.0 if is_guided(plan) else 0.75,
+        noise=plan.noise,
+        emphasis=emphasis_of(student),
+    )
+
+
+def consistency_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, fine: int) -> Distiller:
+    """From any time of a grid of `fine` steps to the clean end."""
+    times, emphasis = times_of(plan, fine), emphasis_of(student)
+    return ConsistencyDistiller(teacher, student, times, noise=plan.noise, emphasis=emphasis)
+
+
+def matching_of(
+    plan: Plan, teacher: Denoiser, student: ModelDenoiser, critic: ModelDenoiser, steps: int
+) -> tuple[DistributionMatching, Callable[[int], bool]]:
+    """Distribution matching in `steps`, and whether an update is the student's turn."""
+    matching = DistributionMatching(teacher, student, critic, times_of(plan, steps), noise=plan.noise)
+    return matching, lambda update: update % (CRITIC + 1) == CRITIC
