@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,47 @@ def test_a_mistake_is_refused_in_words_that_mend_it(call: Callable[[], Any], say
 def test_a_scale_may_be_any_real_number() -> None:
     guided = foreign.ClassifierFreeGuidance(denoiser(), np.float32(3.5))
     assert guided.scale(torch.tensor(0.5), torch.tensor(0.0)).item() == 3.5
+
+
+def numbers_of(value: Any) -> list[str]:
+    return [field.name for field in fields(value) if field.type in ("float", "int")]
+
+
+VALUES: list[Any] = [
+    v.AttentionPoolSpec(), v.Ancestral(), v.ConstantDecay(), v.Constant(scale=1.0), v.CosineSchedule(), v.DDIM(),
+    v.DiscreteDecoder(), v.DPMSolverPP2M(), v.EDMChurn(), v.EDMPrediction(), v.FourierSpec(), GRID,
+    v.GroupNormSpec(), v.GuidanceMomentum(rule=v.DDIM(), guide=lambda d, _: d), v.HutchinsonTrace(),
+    v.InterpolatedSchedule(base=v.CosineSchedule(), resolution=64), v.Interval(scale=2.0), v.InverseCosineSpec(),
+    v.JoinedTextSpec(), v.KarrasSchedule(), v.LangevinCorrector(rule=v.DDIM()), v.LevelSpec(channels=8),
+    v.LinearBetaSchedule(), v.LinearLogSNRSchedule(), v.LogitNormalLaw(), v.MinSNR(),
+    v.LogNormalLaw(schedule=v.CosineSchedule()),
+    v.MixedNoise(), v.Oscillating(times=TIMES), v.P2Weighting(), v.PerFrameTimes(frames=2), v.PowerDecay(gamma=1.0),
+    v.ProgressiveNoise(), v.Raster(frames=2, height=4, width=4), v.RectifiedFlowSchedule(),
+    v.Restart(noisy_logsnr=-1.0, clean_logsnr=1.0), v.ShiftedSchedule(base=v.CosineSchedule(), resolution=64),
+    v.SigmoidSchedule(), v.SigmoidWeighting(bias=0.0), v.SinusoidSpec(), v.SpatialAttentionSpec(), stage(),
+    v.TemporalAttentionSpec(), v.TemporalConvSpec(), v.TextAttentionSpec(),
+    v.TimestepSchedule(alphas_cumprod=torch.tensor([0.9, 0.1])),
+    v.TransformerSpec(width=12, depth=1, heads=1, mixing=v.JointSpec()), v.TruncatedSNR(), v.UniformLaw(), v.UniPC(),
+    v.UNetSpec(levels=(v.LevelSpec(channels=8),)), v.View(frames=2, height=4, width=4, fps=3.0), v.WarmedDecay(),
+    v.ZeroTerminalSNRSchedule(base=v.CosineSchedule(logsnr_min=-10.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_word_or_nothing_for_a_number(value: Any) -> None:
+    assert numbers_of(value)
+    for name in numbers_of(value):
+        for wrong in ("1", None, float):
+            with pytest.raises(ValueError, match=f"^{name}=.* does not fit; give a (whole )?number$"):
+                replace(value, **{name: wrong})
+
+
+def test_every_value_with_numbers_of_its_own_is_asked() -> None:
+    rooms = ("diffusion", "sampling", "denoisers", "training", "models", "cascade")
+    found = {
+        name
+        for name in v.__all__
+        if is_dataclass(kind := getattr(v, name)) and kind.__module__.split(".")[1] in rooms
+        if "__post_init__" in vars(kind) and numbers_of(kind)
+    }
+    assert found <= {type(value).__name__ for value in VALUES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers
 
 __all__ = ["Grid"]
 
@@ -27,8 +27,7 @@ class Grid:
     fps: float
 
     def __post_init__(self) -> None:
-        for name in ("frames", "height", "width"):
-            check_value(name, getattr(self, name), int, "a whole number")
+        check_numbers(self)
         if min(self.shape) < 1 or not 0 < self.fps < math.inf:
             raise ValueError(f"a grid has at least one frame, row and column and a positive rate; got {self}")
 

@@ -13,7 +13,7 @@ from vdm_blocks.cascade.grid import Grid
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
 from vdm_blocks.conditioning.upsample import upsample_space
 from vdm_blocks.diffusion.noise import KeyedNoise
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers, check_value
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
 from vdm_blocks.sampling.grids import check_times
 from vdm_blocks.sampling.loop import StepInfo, sample
@@ -65,6 +65,7 @@ class Stage:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.snr > 0:
             raise ValueError(f"stage {self.name}: snr must be positive; got {self.snr}")
         check_denoiser(self.denoiser)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Raster:
@@ -38,6 +40,7 @@ class Raster:
     crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if min(self.frames, self.height, self.width) < 1 or not self.fps > 0:
             raise ValueError(f"a raster needs at least one frame, row and column and fps > 0, got {self}")
         top, left, rows, columns = self.box

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vdm_blocks.data.raster import Raster
 from vdm_blocks.data.sample import Sample, Source, collate
 from vdm_blocks.data.scenes import generator
+from vdm_blocks.diffusion.values import check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class View:
     skip: int = 1
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         rows, columns = self.crop or (self.height, self.width)
         if min(self.frames, rows, columns, self.shrink, self.skip) < 1 or not self.fps > 0:
             raise ValueError(

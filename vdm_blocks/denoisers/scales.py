@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers, check_value
 
 __all__ = [
     "Constant",
@@ -52,6 +52,7 @@ class Constant:
     scale: float
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_finite("Constant", scale=self.scale)
 
     def __call__(self, t: Tensor, logsnr: Tensor) -> Tensor:  # noqa: ARG002
@@ -75,6 +76,7 @@ class Interval:
     high_logsnr: float = math.inf
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.low_logsnr < self.high_logsnr:
             raise ValueError(
                 f"Interval got low_logsnr={self.low_logsnr}, high_logsnr={self.high_logsnr}; "
@@ -138,6 +140,7 @@ class Oscillating:
     phase: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_finite("Oscillating", high=self.high, low=self.low)
         check_value("times", self.times, (Sequence, Tensor), "the sampling grid, such as uniform_times(8)")
         times = tuple(torch.as_tensor(self.times, dtype=torch.float64).tolist())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.diffusion.schedules import NoiseSchedule
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers, check_value
 
 __all__ = [
     "EDM",
@@ -186,6 +186,7 @@ class EDMPrediction(LinearPrediction):
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.sigma_data < float("inf"):
             raise ValueError(
                 f"EDMPrediction got sigma_data={self.sigma_data}; it is the standard deviation of the data and "

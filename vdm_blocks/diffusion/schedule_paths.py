@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.schedules import check_ends, check_range, in_float32, scales_at
+from vdm_blocks.diffusion.values import check_numbers
 
 __all__ = ["KarrasSchedule", "RectifiedFlowSchedule"]
 
@@ -31,6 +32,7 @@ class RectifiedFlowSchedule:
     logsnr_max: float = 30.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_range("RectifiedFlowSchedule", self.logsnr_min, self.logsnr_max)
 
     def _ends(self) -> tuple[float, float, float]:
@@ -84,6 +86,7 @@ class KarrasSchedule:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.sigma_min < self.sigma_max < math.inf or not 0.1 <= self.rho <= 1000:
             raise ValueError(
                 f"KarrasSchedule got sigma_min={self.sigma_min}, sigma_max={self.sigma_max}, rho={self.rho}; it "

@@ -17,6 +17,7 @@ from vdm_blocks.diffusion.schedules import (
     in_float32,
     scales_at,
 )
+from vdm_blocks.diffusion.values import check_numbers
 
 __all__ = ["InterpolatedSchedule", "ShiftedSchedule", "ZeroTerminalSNRSchedule", "invert_decreasing"]
 
@@ -56,6 +57,7 @@ class ShiftedSchedule:
     reference: float = 64
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not (0 < self.resolution < math.inf and 0 < self.reference < math.inf):
             raise ValueError(
                 f"ShiftedSchedule got resolution={self.resolution}, reference={self.reference}; both are sides in "
@@ -102,6 +104,7 @@ class InterpolatedSchedule:
     high: float = 256
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not all(0 < side < math.inf for side in (self.resolution, self.low, self.high)):
             raise ValueError(
                 f"InterpolatedSchedule got resolution={self.resolution}, low={self.low}, high={self.high}; all are "
@@ -154,6 +157,7 @@ class ZeroTerminalSNRSchedule(VariancePreserving):
     logsnr_min: float = -20.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         end, first = _end_levels(self.base)
         if not -math.inf < self.logsnr_min < end:
             raise ValueError(

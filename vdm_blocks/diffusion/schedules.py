@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers, check_value
 
 __all__ = [
     "CosineSchedule",
@@ -172,6 +172,7 @@ class CosineSchedule(VariancePreserving):
     logsnr_max: float = 20.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_range("CosineSchedule", self.logsnr_min, self.logsnr_max)
 
     def _angles(self) -> tuple[float, float, float]:
@@ -209,6 +210,7 @@ class LinearLogSNRSchedule(VariancePreserving):
     logsnr_max: float = 20.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_range("LinearLogSNRSchedule", self.logsnr_min, self.logsnr_max)
 
     def logsnr(self, t: Tensor) -> Tensor:
@@ -236,6 +238,7 @@ class LinearBetaSchedule(VariancePreserving):
     offset: float = 1e-4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.beta_min < self.beta_max < math.inf or not 0 < self.offset < math.inf:
             raise ValueError(
                 f"LinearBetaSchedule got beta_min={self.beta_min}, beta_max={self.beta_max}, "
@@ -284,6 +287,7 @@ class SigmoidSchedule(VariancePreserving):
     logsnr_max: float = 20.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_range("SigmoidSchedule", self.logsnr_min, self.logsnr_max)
         far = 20 * self.tau
         if not (0 < self.tau < math.inf and -far <= self.start <= self.end - 1e-3 * self.tau <= far):

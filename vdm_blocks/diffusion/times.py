@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.schedules import NoiseSchedule
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers, check_value
 
 __all__ = [
     "IndependentTimes",
@@ -40,6 +40,7 @@ class UniformLaw:
     high: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.low < self.high <= 1:
             raise ValueError(
                 f"UniformLaw got low={self.low}, high={self.high}; it needs 0 <= low < high <= 1"
@@ -63,6 +64,7 @@ class LogitNormalLaw:
     std: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_normal("LogitNormalLaw", self.mean, self.std)
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -82,6 +84,7 @@ class LogNormalLaw:
     std: float = 1.2
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_normal("LogNormalLaw", self.mean, self.std)
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -172,6 +175,7 @@ class PerFrameTimes:
     frames: int
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.frames < 1:
             raise ValueError(f"PerFrameTimes got frames={self.frames}; it needs at least 1")
 

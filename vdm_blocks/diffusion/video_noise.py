@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.noise import NoiseSource, draw_normal
+from vdm_blocks.diffusion.values import check_numbers
 
 __all__ = ["IndependentNoise", "MixedNoise", "ProgressiveNoise", "VideoNoise"]
 
@@ -73,6 +74,7 @@ class MixedNoise:
     a: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_strength("MixedNoise", self.a)
 
     def draw(
@@ -106,6 +108,7 @@ class ProgressiveNoise:
     a: float = 2.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_strength("ProgressiveNoise", self.a)
 
     def draw(

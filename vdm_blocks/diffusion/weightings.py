@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vdm_blocks.diffusion.predictions import EDM, EPS, FLOW, X0, Prediction, V
 from vdm_blocks.diffusion.schedules import NoiseSchedule, alpha_sigma_vp, logsnr_slope
-from vdm_blocks.diffusion.values import check_value
+from vdm_blocks.diffusion.values import check_numbers, check_value
 
 __all__ = [
     "EDM_MSE",
@@ -86,6 +86,7 @@ class TruncatedSNR:
     floor: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_positive("TruncatedSNR", floor=self.floor)
 
     def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
@@ -103,6 +104,7 @@ class MinSNR:
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_positive("MinSNR", gamma=self.gamma)
 
     def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
@@ -118,6 +120,7 @@ class P2Weighting:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_positive("P2Weighting", k=self.k, gamma=self.gamma)
 
     def log_weight(self, logsnr: Tensor, slope: Slope) -> Tensor:  # noqa: ARG002
@@ -136,6 +139,7 @@ class SigmoidWeighting:
     bias: float
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not math.isfinite(self.bias):
             raise ValueError(
                 f"SigmoidWeighting got bias={self.bias}; it is a log-SNR and must be finite, e.g. -3"

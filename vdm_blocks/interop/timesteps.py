@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.schedules import NoiseSchedule, VariancePreserving, in_float32
+from vdm_blocks.diffusion.values import check_numbers
 
 __all__ = ["TimestepSchedule", "betas_of"]
 
@@ -37,6 +38,7 @@ class TimestepSchedule(VariancePreserving):
     logsnr_min: float = -20.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         table = self.alphas_cumprod
         if table.ndim != 1 or len(table) < 2:
             raise ValueError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vdm_blocks.diffusion.values import check_numbers
+
 __all__ = ["AttentionPoolSpec", "FourierSpec", "InverseCosineSpec", "MeanPoolSpec", "SinusoidSpec"]
 
 
@@ -24,6 +26,7 @@ class AttentionPoolSpec:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.heads < 1:
             raise ValueError(f"heads must be at least 1; got {self.heads}")
 
@@ -39,6 +42,7 @@ class InverseCosineSpec:
     features: int = 64
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_sinusoids(self.features)
 
 
@@ -55,6 +59,7 @@ class SinusoidSpec:
     scale: float = 10.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_sinusoids(self.features)
         _check_positive("scale", self.scale)
 
@@ -73,6 +78,7 @@ class FourierSpec:
     bandwidth: float = 0.125
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.features < 1:
             raise ValueError(f"features must be at least 1; got {self.features}")
         _check_positive("bandwidth", self.bandwidth)

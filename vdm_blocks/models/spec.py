@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.models.context_spec import (
     AttentionPoolSpec,
     FourierSpec,
@@ -43,6 +44,7 @@ class TemporalConvSpec:
     causal: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd and positive; got {self.kernel}")
 
@@ -62,6 +64,7 @@ class TemporalAttentionSpec:
     window: int | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _positive(heads=self.heads, reach=self.reach)
         if self.window is not None and self.window < 0:
             raise ValueError(f"window must be at least 0, or None to see all frames; got {self.window}")
@@ -74,6 +77,7 @@ class SpatialAttentionSpec:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _positive(heads=self.heads)
 
 
@@ -84,6 +88,7 @@ class TextAttentionSpec:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _positive(heads=self.heads)
 
 
@@ -94,6 +99,7 @@ class JoinedTextSpec:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _positive(heads=self.heads)
 
 
@@ -119,6 +125,7 @@ class GroupNormSpec:
     groups: int = 32
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _positive(groups=self.groups)
 
 
@@ -141,6 +148,7 @@ class LevelSpec:
     text: TextAttentionSpec | JoinedTextSpec | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _positive(channels=self.channels, blocks=self.blocks)
         if isinstance(self.text, JoinedTextSpec) and self.attention is not None:
             raise ValueError(
@@ -188,6 +196,7 @@ class UNetSpec:
     logsnr: InverseCosineSpec | SinusoidSpec | FourierSpec = InverseCosineSpec()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.levels:
             raise ValueError("levels is empty; a U-Net needs one LevelSpec at least")
         _positive(

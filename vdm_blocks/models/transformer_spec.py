@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.models.context_spec import (
     AttentionPoolSpec,
     FourierSpec,
@@ -57,6 +58,7 @@ class TransformerSpec:
     logsnr: InverseCosineSpec | SinusoidSpec | FourierSpec = InverseCosineSpec()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         names = (
             "width",
             "depth",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.rule import Draw, StepResult, add_scaled_, affine, is_clean, scales
 from vdm_blocks.types import Conditioning, Denoiser
 
@@ -30,6 +31,7 @@ class Ancestral:
     gamma: float = 0.3
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"Ancestral got gamma={self.gamma}; it runs from 0, small variance, to 1, large")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.heun import Heun
 from vdm_blocks.sampling.rule import Draw, StepResult, StepRule, renoise
 from vdm_blocks.types import Conditioning, Denoiser
@@ -42,6 +43,7 @@ class EDMChurn:
     noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.churn < math.inf or not 0 < self.noise_scale < math.inf:
             raise ValueError(
                 f"EDMChurn got churn={self.churn}, noise_scale={self.noise_scale}; churn is 0 or more and noise_scale "

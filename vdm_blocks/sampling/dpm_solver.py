@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.rule import Draw, StepResult, add_scaled_, affine, is_clean, scales
 from vdm_blocks.types import Conditioning, Denoiser
 
@@ -47,6 +48,7 @@ class DPMSolverPP2M:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.eta < math.inf:
             raise ValueError(f"DPMSolverPP2M got eta={self.eta}; 0 is the ODE, 1 the usual SDE")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.rule import Draw, StepResult, StepRule, add_scaled_, is_clean, scales
 from vdm_blocks.types import Conditioning, Denoiser
 
@@ -35,6 +36,7 @@ class LangevinCorrector:
     count: int = 1
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.delta < 2 or self.count < 0:
             raise ValueError(
                 f"LangevinCorrector got delta={self.delta}, count={self.count}; delta lies in (0, 2), for example 0.1, "

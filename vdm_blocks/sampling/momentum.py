@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vdm_blocks.denoisers.projected import Momentum
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.rule import Draw, StepResult, StepRule
 from vdm_blocks.types import Conditioning, Denoiser
 
@@ -57,6 +58,7 @@ class GuidanceMomentum:
     beta: float = -0.5
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not math.fabs(self.beta) < 1:
             raise ValueError(
                 f"GuidanceMomentum got beta={self.beta}; it lies between -1 and 1, for example -0.5"

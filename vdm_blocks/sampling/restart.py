@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.heun import Heun
 from vdm_blocks.sampling.rule import Draw, StepResult, StepRule, renoise
 from vdm_blocks.types import Conditioning, Denoiser, Schedule
@@ -42,6 +43,7 @@ class Restart:
     steps: int = 4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not -math.inf < self.noisy_logsnr < self.clean_logsnr < math.inf:
             raise ValueError(
                 f"Restart got noisy_logsnr={self.noisy_logsnr}, clean_logsnr={self.clean_logsnr}; it goes up from the "

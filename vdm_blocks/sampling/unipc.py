@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.sampling.rule import Draw, Scales, StepResult, add_scaled_, affine, is_clean, scales
 from vdm_blocks.types import Conditioning, Denoiser
 
@@ -59,6 +60,7 @@ class UniPC:
     order: int = 2
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.order not in (1, 2, 3):
             raise ValueError(f"UniPC got order={self.order}; give 1, 2 or 3")
 

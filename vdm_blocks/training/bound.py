@@ -15,6 +15,7 @@ from vdm_blocks.diffusion.broadcast import expand_level
 from vdm_blocks.diffusion.noise import KeyedNoise, NoiseSource, draw_normal
 from vdm_blocks.diffusion.process import diffuse
 from vdm_blocks.diffusion.schedules import logsnr_slope
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.types import Conditioning, Denoiser
 
 __all__ = ["Bits", "ContinuousDecoder", "Decoder", "DiscreteDecoder", "variational_bound"]
@@ -105,6 +106,7 @@ class DiscreteDecoder:
     levels: int = 256
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.levels < 2:
             raise ValueError(
                 f"DiscreteDecoder got levels={self.levels}; it needs at least 2, 256 for eight bits"

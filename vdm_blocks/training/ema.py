@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from vdm_blocks.diffusion.values import check_numbers
+
 __all__ = ["EMA", "ConstantDecay", "Decay", "WarmedDecay"]
 
 
@@ -27,6 +29,7 @@ class ConstantDecay:
     decay: float = 0.9999
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.decay < 1:
             raise ValueError(
                 f"ConstantDecay got decay={self.decay}; it must be at least 0 and below 1, e.g. 0.9999"
@@ -44,6 +47,7 @@ class WarmedDecay:
     decay: float = 0.9999
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.decay < 1:
             raise ValueError(
                 f"WarmedDecay got decay={self.decay}; it must be at least 0 and below 1, e.g. 0.9999"

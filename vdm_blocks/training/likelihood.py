@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.diffusion.noise import KeyedNoise, NoiseSource, draw_normal
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.types import Conditioning, Denoiser
 
 __all__ = [
@@ -62,6 +63,7 @@ class HutchinsonTrace:
     count: int = 1
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.count < 1:
             raise ValueError(f"HutchinsonTrace got count={self.count}; it needs at least 1 probe")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vdm_blocks.diffusion.values import check_numbers
+
 __all__ = ["PowerDecay", "Snapshot", "reconstruct"]
 
 
@@ -28,6 +30,7 @@ class PowerDecay:
     gamma: float
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not -1 < self.gamma < math.inf:
             raise ValueError(f"PowerDecay got gamma={self.gamma}; it must be above -1, e.g. 6.94 or 16.97")
 
