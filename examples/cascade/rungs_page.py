@@ -20,13 +20,15 @@ Written by `python examples/cascade/rungs.py` on {date}, with torch {torch} on {
 are in [distillation.json](distillation.json). Every measurement is kept, so a stopped run goes on; weights that
 change are measured anew.
 
-*Teacher* is the undistilled stage in {full}, guided where the stage is. *Student* is a rung of `distill.py`: guidance
-distilled into a network that is told the scale, then the steps halved, one evaluation a step. *Undistilled* is the
-teacher in as few steps. All of these take DDIM's steps, except that the base's rungs are sampled by the stochastic
-rule that they were distilled for, and also (*student, DDIM*) in half as many steps of DDIM. The base takes the
-uniform grid, and the upper stages one whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which they go
-straight to the end: *uniform grid* shows what the evaluations beyond it would add. *As in the demo* is how
-`sampling.py` has the teacher. *To the teacher* is the root mean square difference from the teacher's video of the
+*Teacher* is the undistilled stage in {full}, guided where the stage is; *undistilled* is it in as few steps. *Guidance
+alone* has both evaluations of guidance in one, and is told the scale. *Student* is a rung of the halvings that begin
+there, and *multistep*, *consistency* and *matching* went straight to few steps by multistep consistency, consistency
+and distribution matching; one evaluation a step, all of them. They take DDIM's steps, except that the last two go to
+the clean end and back with fresh noise, as these methods do. The base takes the uniform grid, and the upper stages
+one whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which they go straight to the end: *uniform grid*
+shows what the evaluations beyond it would add. *As in the demo* is how `sampling.py` has the teacher, and *as shipped*
+how the demo has the student.
+*To the teacher* is the root mean square difference from the teacher's video of the
 same noise and condition, for values in [-1, 1]. *To held-out clips* is the energy distance between patches of 2
 frames by 4 by 4 pixels, as they are and without their means, of samples and of held-out clips: lower is better. *Fit*
 is, for the base, the share of what the caption names that the judge reads, and for the others PSNR in dB against the
@@ -153,13 +155,12 @@ def verdict(stage: Sequence[Row]) -> str:
     tail = f"; outside it are {', '.join(outside)}" if outside else ""
     eight = eight_of(stage) or rungs[0]
     at_eight = {row["name"]: row for row in stage if row["steps"] == eight["steps"]}
-    plain, same = at_eight.get("undistilled"), at_eight.get("student, DDIM", eight)
+    plain = at_eight.get("undistilled")
     nearer = ""
     if plain is not None:
         nearer = (
-            f" From the same noise, {same['steps']} steps of DDIM end {same['distance']:.3f} from the teacher's own "
-            f"video, and those of the undistilled network, in {plain['evaluations']:.0f} evaluations, "
-            f"{plain['distance']:.3f}."
+            f" From the same noise they end {eight['distance']:.3f} from the teacher's own video, and those of the "
+            f"undistilled network, in {plain['evaluations']:.0f} evaluations, {plain['distance']:.3f}."
         )
     less, faster = full["evaluations"] / eight["evaluations"], full["seconds"] / eight["seconds"]
     return (
@@ -188,7 +189,7 @@ def picture(path: Path, stages: dict[str, list[Row]]) -> bool:
                 middle = stage[0]["quality"]
                 axes.axhspan(middle - spread, middle + spread, color="0.92")
                 axes.axhline(middle, color="0.5", lw=1)
-            for kind, mark in (("student", "C0o-"), ("student, DDIM", "C2x:"), ("undistilled", "C1s--"),
+            for kind, mark in (("student", "C0o-"), ("guidance alone", "C2x:"), ("undistilled", "C1s--"),
                                ("multistep", "C3^"), ("consistency", "C4v"), ("matching", "C5D")):  # fmt: skip
                 own = [row for row in stage if row["name"] == kind]
                 if own:
