@@ -32,6 +32,8 @@ from vdm_blocks.nn import (
     SpatialUpsample,
     TemporalAttention,
     TemporalConv,
+    TemporalDownsample,
+    TemporalUpsample,
     TextAttention,
     attend_by_products,
     attend_flex,
@@ -51,6 +53,7 @@ class Case:
     more: Callable[[Tensor], tuple[Tensor, ...]] = lambda x: ()  # noqa: ARG005
     channels: int = 6
     space: tuple[int, int] = (1, 1)  # H' = H space[0] / space[1]
+    time: tuple[int, int] = (1, 1)  # T' = T time[0] / time[1]
     even: bool = False
     any_channels: bool = False
     temporal: bool = False
@@ -90,6 +93,8 @@ CASES = {
     "RMSNorm": Case(make=lambda: RMSNorm(6)),
     "SpatialDownsample": Case(make=lambda: SpatialDownsample(6, 8), channels=8, space=(1, 2), even=True),
     "SpatialUpsample": Case(make=lambda: SpatialUpsample(6, 4), channels=4, space=(2, 1)),
+    "TemporalDownsample": Case(make=lambda: TemporalDownsample(6), time=(1, 2)),
+    "TemporalUpsample": Case(make=lambda: TemporalUpsample(6), time=(2, 1)),
     "TemporalAttention causal": Case(make=lambda: TemporalAttention(6, 2, causal=True), temporal=True,
                                      starts_as_identity=True),
     "TemporalAttention windowed": Case(make=lambda: TemporalAttention(6, 3, window=1), temporal=True,
@@ -118,9 +123,9 @@ temporal = pytest.mark.parametrize(
 @pytest.mark.parametrize("shape", [(1, 1, 5, 7), (2, 4, 3, 1), (1, 5, 6, 4)], ids=str)
 def test_shape(case: Case, shape: tuple[int, ...]) -> None:
     b, t, h, w = (*shape[:2], *(2 * n for n in shape[2:])) if case.even else shape
-    up, down = case.space
+    t, (more, fewer), (up, down) = t * case.time[1], case.time, case.space
     out = case.call(awaken(case.make()), randn(b, 6, t, h, w, dtype=torch.float32))
-    assert out.shape == (b, case.channels, t, h * up // down, w * up // down)
+    assert out.shape == (b, case.channels, t * more // fewer, h * up // down, w * up // down)
 
 
 @every
@@ -133,7 +138,7 @@ def test_gradient_reaches_every_parameter_and_the_input(case: Case) -> None:
 
 @every
 def test_reloads(case: Case) -> None:
-    block, x = awaken(case.make()), randn(2, 6, 3, 4, 6, dtype=torch.float32)
+    block, x = awaken(case.make()), randn(2, 6, 4, 4, 6, dtype=torch.float32)
     again = case.make()
     again.load_state_dict(block.state_dict())
     assert torch.equal(case.call(again, x), case.call(block, x))
@@ -142,7 +147,7 @@ def test_reloads(case: Case) -> None:
 @every
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.04), (torch.float16, 0.005)], ids=str)
 def test_half_precision(case: Case, dtype: torch.dtype, tolerance: float) -> None:
-    block, x = awaken(case.make()).to(dtype), randn(2, 6, 3, 4, 6).to(dtype)
+    block, x = awaken(case.make()).to(dtype), randn(2, 6, 4, 4, 6).to(dtype)
     out = case.call(block, x)
     exact = case.call(block.double(), x.double())
     assert out.dtype == dtype
@@ -152,7 +157,7 @@ def test_half_precision(case: Case, dtype: torch.dtype, tolerance: float) -> Non
 @every
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_memory_layout_changes_nothing_and_is_kept(case: Case, dtype: torch.dtype) -> None:
-    block, x = awaken(case.make().to(dtype)), randn(2, 6, 3, 4, 6, dtype=dtype)
+    block, x = awaken(case.make().to(dtype)), randn(2, 6, 4, 4, 6, dtype=dtype)
     out = case.call(block, x.contiguous(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(out, case.call(block, x))
     assert out.is_contiguous(memory_format=torch.channels_last_3d)
@@ -219,7 +224,7 @@ def test_causal_is_blind_to_the_future(name: str) -> None:
 
 @every
 def test_recomputed_activations_give_the_same_gradients(case: Case) -> None:
-    block, x = awaken(case.make().double()), randn(2, 6, 3, 4, 6).requires_grad_()
+    block, x = awaken(case.make().double()), randn(2, 6, 4, 4, 6).requires_grad_()
     leaves = [x, *block.parameters()]
     want = torch.autograd.grad(case.call(block, x).square().sum(), leaves)
     again = checkpoint(lambda y: case.call(block, y), x, use_reentrant=False)
@@ -255,8 +260,8 @@ class All(nn.Module):
 
 
 def test_compiled_in_one_graph_all_are_the_same_with_their_gradients() -> None:
-    net, x = All(), randn(2, 6, 3, 4, 6, dtype=torch.float32)
-    images = torch.tensor([[False, False, True]] * 2)
+    net, x = All(), randn(2, 6, 4, 4, 6, dtype=torch.float32)
+    images = torch.tensor([[False, False, True, True]] * 2)
     more = [case.more(x) for case in CASES.values()]
     compiled = torch.compile(net, fullgraph=True, backend="eager")
     want, got = net(x, more, images), compiled(x, more, images)
@@ -271,7 +276,7 @@ def test_compiled_in_one_graph_all_are_the_same_with_their_gradients() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
 def test_compiled_to_machine_code_it_is_the_same() -> None:
-    case, x = CASES["TemporalConv causal"], randn(2, 6, 3, 4, 6, dtype=torch.float32)
+    case, x = CASES["TemporalConv causal"], randn(2, 6, 4, 4, 6, dtype=torch.float32)
     block = awaken(case.make())
     known = torch._inductor.list_options()
     quick = {"cpp_cache_precompile_headers": False, "compile_threads": 1}  # for one kernel the rest is slower
