@@ -47,9 +47,8 @@ def taught(updates: int) -> ModelDenoiser:
         cross_attention_dim=8, attention_head_dim=8,
     )  # fmt: skip
     schedule, prediction = read_scheduler(DDIMScheduler(prediction_type="v_prediction"))
-    teacher = ModelDenoiser(
-        DiffusersVideoUNet(unet, schedule, null_text=torch.zeros(1, 8)), schedule, prediction
-    )
+    network = DiffusersVideoUNet(unet, schedule, null_text=torch.zeros(1, 8))
+    teacher = ModelDenoiser(network, schedule, prediction)
     train(teacher, lambda x, cond: DiffusionLoss()(teacher, x, torch.rand(len(x)), cond), updates)
     return teacher.eval().requires_grad_(False)
 
@@ -65,13 +64,14 @@ def judge(denoiser: Denoiser, steps: int, *, teacher: ModelDenoiser) -> list[flo
 
 def distilled(teacher: ModelDenoiser, updates: int, folder: str) -> distillation.Ladder:
     """Sixteen guided steps, of two evaluations each, to two steps of one: this is all it takes."""
-    network = distillation.ScaleAdapter(copy.deepcopy(teacher.network), at="unet.time_embedding", width=64)
-    student = ModelDenoiser(network.requires_grad_(), teacher.schedule, teacher.prediction)
+    network, head = copy.deepcopy(teacher.network).requires_grad_(), "unet.conv_out"
+    told = distillation.ScaleAdapter(network, at="unet.time_embedding", width=64, head=head)
+    student = ModelDenoiser(told, teacher.schedule, teacher.prediction)
     train(student, distillation.GuidanceDistiller(teacher, student), updates)
-    told = partial(distillation.ProgressiveDistiller, scales=(1, 16))
-    rungs = distillation.halvings(16, 2, updates, rate=1e-3)
-    return distillation.distill(copy.deepcopy(student), student, rungs, batches, partial(judge, teacher=teacher),
-                                folder=folder, teacher_steps=16, width=float("inf"), method=told)  # fmt: skip
+    halved = partial(distillation.ProgressiveDistiller, scales=(1, 16))
+    rungs, own = distillation.halvings(16, 2, updates, rate=1e-3), partial(judge, teacher=teacher)
+    return distillation.distill(copy.deepcopy(student), student, rungs, batches, own, folder=folder,
+                                teacher_steps=16, width=float("inf"), method=halved)  # fmt: skip
 
 
 if __name__ == "__main__":
