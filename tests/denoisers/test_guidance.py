@@ -109,14 +109,16 @@ def test_scale_0_is_one_unconditional_evaluation() -> None:
     assert torch.equal(got.x0, EXACT(Z, T, COND.without_text()).x0)
 
 
-def test_without_any_text_there_is_nothing_to_guide() -> None:
-    counted = Counted(EXACT)
-    ClassifierFreeGuidance(counted, 6.0)(Z, T, Conditioning())
-    assert counted.batches == [3]
-
-
 def multi(denoiser: Denoiser, scale: float, *, both: Passes = Passes.APART) -> MultiGuidance:
     return MultiGuidance(denoiser, [Guide(without=Conditioning.without_text, scale=scale)], both=both)
+
+
+@pytest.mark.parametrize("make", [ClassifierFreeGuidance, RescaledGuidance, ProjectedGuidance, multi])
+def test_without_any_text_there_is_nothing_to_guide(make: Any) -> None:
+    counted = Counted(EXACT)
+    got = make(counted, 6.0)(Z, T, Conditioning())
+    assert counted.batches == [3]
+    torch.testing.assert_close(got.x0, EXACT(Z, T, Conditioning()).x0)
 
 
 @pytest.mark.parametrize("make", [ClassifierFreeGuidance, RescaledGuidance, ProjectedGuidance, multi])

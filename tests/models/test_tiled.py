@@ -85,6 +85,11 @@ def test_a_tile_off_the_grid_is_refused(tile: tuple[int, int, int]) -> None:
         TiledNetwork(nn.Identity(), tile=tile, margin=(0, 0), divisor=4)
 
 
+def test_a_negative_margin_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"its margin \(0, -1\) 0 or more"):
+        TiledNetwork(nn.Identity(), tile=(1, 4, 4), margin=(0, -1))
+
+
 WINDOWED = replace(
     ATTENDING_BACK,
     levels=(

@@ -35,7 +35,8 @@ class MultiGuidance(DenoiserWrapper):
     """x0 = D(c_n) + sum_i scale_i (D(c_(i-1)) - D(c_i)), c_0 everything and c_i what `without_i` leaves of c_(i-1).
 
     Two guides are the two-scale guidance of arXiv 2211.09800, eq. 3; one is `ClassifierFreeGuidance`. The same holds
-    in eps. An estimate whose weight, scale_(i+1) - scale_i, is 0 is not made, so all scales at 1 cost one evaluation.
+    in eps. An estimate whose weight, scale_(i+1) - scale_i, is 0 is not made, so all scales at 1 cost one evaluation;
+    a guide that finds nothing to take away costs none.
 
     Args:
         denoiser: the denoiser to guide.
@@ -65,7 +66,9 @@ class MultiGuidance(DenoiserWrapper):
         weights, conds = [], []
         for i, (low, high) in enumerate(zip(below, above, strict=True)):
             cond = self.guides[i - 1].without(cond) if i > 0 else cond
-            if not is_everywhere(high - low, 0.0):
+            if conds and conds[-1] is cond:  # there was nothing to take away
+                weights[-1] = weights[-1] + high - low
+            elif not is_everywhere(high - low, 0.0):
                 weights.append(high - low)
                 conds.append(cond)
         x0, eps = torch.zeros_like(z_t), torch.zeros_like(z_t)

@@ -85,10 +85,10 @@ class ProjectedGuidance(DenoiserWrapper):
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """The guided split of z_t at t, of shape (), (B,) or (B, T)."""
         scale = self.scale(t, self.schedule.logsnr(t))
-        if is_everywhere(scale, 1.0):
+        without = cond if is_everywhere(scale, 1.0) else self.unconditional(cond)
+        if without is cond:
             return self.denoiser(z_t, t, cond)
-        conds = (cond, self.unconditional(cond))
-        conditional, unconditional = evaluate_both(self.denoiser, z_t, t, conds, self.both)
+        conditional, unconditional = evaluate_both(self.denoiser, z_t, t, (cond, without), self.both)
         difference = conditional.x0 - unconditional.x0
         if self.momentum is not None:
             difference = self.momentum.carry(difference)

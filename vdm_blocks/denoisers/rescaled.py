@@ -52,10 +52,10 @@ class RescaledGuidance(DenoiserWrapper):
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:
         """The guided and rescaled split of z_t at t, of shape (), (B,) or (B, T)."""
         scale = self.scale(t, self.schedule.logsnr(t))
-        if is_everywhere(scale, 1.0):
+        without = cond if is_everywhere(scale, 1.0) else self.unconditional(cond)
+        if without is cond:
             return self.denoiser(z_t, t, cond)
-        conds = (cond, self.unconditional(cond))
-        conditional, unconditional = evaluate_both(self.denoiser, z_t, t, conds, self.both)
+        conditional, unconditional = evaluate_both(self.denoiser, z_t, t, (cond, without), self.both)
         x0 = lerp(unconditional, conditional, scale).x0
         own = _std(x0)
         contrast = torch.where(own > 0, _std(conditional.x0) / own, 1.0)  # a flat video has none to take over

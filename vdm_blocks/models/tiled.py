@@ -44,7 +44,8 @@ class TiledNetwork(nn.Module):
         divisor: tiles start and end at multiples of this many pixels: `VideoUNet.spec.divisor`.
 
     Raises:
-        ValueError: a tile that the divisor does not divide, or, when called, a layer that sees beyond a tile.
+        ValueError: a tile that the divisor does not divide, a negative margin, or, when called, a layer that sees beyond
+            a tile.
 
     The margin is rounded up to the divisor. Work grows by (frames + 2 margin) / frames and so on per axis.
     """
@@ -58,10 +59,10 @@ class TiledNetwork(nn.Module):
         divisor: int = 1,
     ) -> None:
         super().__init__()
-        if min(tile) < 1 or tile[1] % divisor or tile[2] % divisor:
+        if min(*tile, divisor) < 1 or min(margin) < 0 or tile[1] % divisor or tile[2] % divisor:
             raise ValueError(
-                f"a tile of {tile} (frames, height, width) must be positive, and height and width must divide by "
-                f"{divisor}, the network's own divisor"
+                f"a tile of {tile} (frames, height, width) must be positive, its margin {margin} 0 or more, and height "
+                f"and width must divide by {divisor}, the network's own divisor"
             )
         self.network = network
         self.tile = tile
@@ -70,7 +71,7 @@ class TiledNetwork(nn.Module):
         self._long = _first(network, _WHOLE_CLIPS)
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
-        """As the network's own; no gradient is kept between tiles that do not need one."""
+        """As the network's own."""
         self._check(z_t.shape)
         out = torch.empty_like(z_t)
         network: Network = self.network
