@@ -63,7 +63,8 @@ class MultiGuidance(DenoiserWrapper):
         scales = [scale(t, logsnr) for scale in self.scales]
         below = [torch.zeros_like(scales[0]), *scales]
         above = [*scales, torch.ones_like(scales[0])]
-        weights, conds = [], []
+        weights: list[Tensor] = []
+        conds: list[Conditioning] = []
         for i, (low, high) in enumerate(zip(below, above, strict=True)):
             cond = self.guides[i - 1].without(cond) if i > 0 else cond
             if conds and conds[-1] is cond:  # there was nothing to take away

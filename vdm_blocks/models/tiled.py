@@ -44,8 +44,8 @@ class TiledNetwork(nn.Module):
         divisor: tiles start and end at multiples of this many pixels: `VideoUNet.spec.divisor`.
 
     Raises:
-        ValueError: a tile that the divisor does not divide, a negative margin, or, when called, a layer that sees beyond
-            a tile.
+        ValueError: a tile that the divisor does not divide, a negative margin, or, when called, a layer that sees
+            beyond a tile.
 
     The margin is rounded up to the divisor. Work grows by (frames + 2 margin) / frames and so on per axis.
     """
