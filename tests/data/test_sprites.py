@@ -279,6 +279,19 @@ def test_wrong_numbers_and_names_are_refused(pack: SpritePack) -> None:
         replace(raster, crop=(10, 0, 20, 40))
 
 
+def test_truth_is_of_what_the_same_arguments_draw(pack: SpritePack) -> None:
+    raster, scene = Raster(frames=2, height=12, width=20), behind(pack, 0.4)
+    for one, other in zip(
+        sprite_truth(pack, [scene], raster), sprite_truth(pack, scene, raster), strict=True
+    ):
+        assert torch.equal(one, other)
+    for draw in (render_sprites, sprite_truth):
+        with pytest.raises(ValueError, match="2 frames take 1 or 2 scenes"):
+            draw(pack, [scene] * 3, raster)
+        with pytest.raises(ValueError, match="share one duration"):
+            draw(pack, [scene, replace(scene, duration=1.0)], raster)
+
+
 def test_a_grey_picture_has_nothing_to_tint() -> None:
     with pytest.raises(ValueError, match="leave it untinted"):
         split_tint(torch.full((1, 4, 16, 16), 0.5), tinted=True)

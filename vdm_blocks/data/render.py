@@ -44,15 +44,7 @@ def render_sprites(
     Raises:
         ValueError: when the numbers of scenes or times differ from T, or a name is not in the pack.
     """
-    scenes = (scenes,) if isinstance(scenes, SpriteScene) else tuple(scenes)
-    t = raster.times() if times is None else times.to(torch.float64)
-    if len(scenes) not in (1, raster.frames) or t.shape != (raster.frames,):
-        raise ValueError(
-            f"{raster.frames} frames take 1 or {raster.frames} scenes and as many times, "
-            f"got {len(scenes)} scenes and times of shape {tuple(t.shape)}"
-        )
-    if len({scene.duration for scene in scenes}) > 1:
-        raise ValueError("scenes drawn together share one duration: render those of another apart")
+    scenes, t = scenes_and_times(scenes, raster, times)
     picture = render_backdrops([scene.backdrop for scene in scenes], raster)
     picture = picture.expand(raster.frames, -1, -1, -1)
     for layer in _layers(scenes, raster.frames):
@@ -66,6 +58,26 @@ def render_sprites(
                 picture = picture.index_copy(0, torch.tensor(frames), picture[frames] * (1 - alpha) + rgb)
     light = torch.tensor([_LIGHT[scene.light] for scene in scenes]).view(-1, 2, 1, 1, 1)
     return (picture * light[:, 0] + light[:, 1]).clamp(0, 1).mul(2).sub(1).transpose(0, 1).contiguous()
+
+
+def scenes_and_times(
+    scenes: SpriteScene | Sequence[SpriteScene], raster: Raster, times: Tensor | None
+) -> tuple[tuple[SpriteScene, ...], Tensor]:
+    """One scene or T of them, and T seconds, float64.
+
+    Raises:
+        ValueError: when the numbers of scenes or times differ from T, or the scenes' durations differ.
+    """
+    several = (scenes,) if isinstance(scenes, SpriteScene) else tuple(scenes)
+    t = raster.times() if times is None else times.to(torch.float64)
+    if len(several) not in (1, raster.frames) or t.shape != (raster.frames,):
+        raise ValueError(
+            f"{raster.frames} frames take 1 or {raster.frames} scenes and as many times, "
+            f"got {len(several)} scenes and times of shape {tuple(t.shape)}"
+        )
+    if len({scene.duration for scene in several}) > 1:
+        raise ValueError("scenes drawn together share one duration: render those of another apart")
+    return several, t
 
 
 def _layers(scenes: Sequence[SpriteScene], frames: int) -> list[list[SpriteObject | None]]:

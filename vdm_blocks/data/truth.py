@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vdm_blocks.data.raster import Raster
-from vdm_blocks.data.render import draw_objects
+from vdm_blocks.data.render import draw_objects, scenes_and_times
 from vdm_blocks.data.scenes import SpriteScene
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.data.tracks import poses
@@ -54,9 +54,13 @@ def sprite_truth(
     *,
     times: Tensor | None = None,
 ) -> Truth:
-    """The ground truth of what `render_sprites` draws from the same arguments."""
-    scenes = (scenes,) * raster.frames if isinstance(scenes, SpriteScene) else tuple(scenes)
-    t = raster.times() if times is None else times.to(torch.float64)
+    """The ground truth of what `render_sprites` draws from the same arguments.
+
+    Raises:
+        ValueError: as `render_sprites`.
+    """
+    scenes, t = scenes_and_times(scenes, raster, times)
+    scenes = scenes * raster.frames if len(scenes) == 1 else scenes
     count = max(1 + (scene.other is not None) for scene in scenes)
     frames, rows, columns = raster.shape
     alpha = torch.zeros(frames, count, rows, columns)
