@@ -66,7 +66,7 @@ class Sampling:
 
 
 SAMPLING: dict[str, Sampling] = {
-    "1-base": Sampling(steps=32, rule=Ancestral(gamma=0.0), guidance=Constant(scale=3.0)),
+    "1-base": Sampling(steps=64, rule=Ancestral(gamma=0.0), guidance=Constant(scale=2.0)),
     "2-tsr": Sampling(steps=2, guidance=Constant(scale=1.5)),
     "3-ssr": Sampling(steps=2, guidance=Constant(scale=1.5)),
     "4-ssr": Sampling(steps=2),
@@ -74,8 +74,9 @@ SAMPLING: dict[str, Sampling] = {
     "6-tsr": Sampling(steps=2, tile=(32, 192, 320)),
     "7-ssr": Sampling(steps=2, tile=(32, 768, 1280), dtype=torch.float16),
 }
-"""What looked best on a few clips. The base holds its things together longest with the smallest variance of the paper's
-rule. The upper stages know most of what they make: two steps are nearest the truth, and more only add grain.
+"""What looked best on a few clips. On pictures of its own the base draws things clearly better with the fresh noise of the
+paper's rule than by DDIM in as many steps, in 64 or 128 steps better than in 32, and at a scale of 2 better than at 3.
+The upper stages know most of what they make: two steps are nearest the truth, and more only add grain.
 `evaluate.py` measures each stage as it is set here."""
 
 OSCILLATING = ("1-base", "2-tsr", "3-ssr")
