@@ -75,8 +75,8 @@ SAMPLING: dict[str, Sampling] = {
     "7-ssr": Sampling(steps=2, tile=(32, 768, 1280), dtype=torch.float16),
 }
 """What looked best on a few clips. On pictures of its own the base draws things clearly better with the fresh noise of
-the paper's rule than by DDIM in as many steps, in 64 or 128 steps better than in 32, and at a scale of 2 better than at 3.
-The upper stages know most of what they make: two steps are nearest the truth, and more only add grain.
+the paper's rule than by DDIM in as many steps, in 64 or 128 steps better than in 32, and at a scale of 2 better than
+at 3. The upper stages know most of what they make: two steps are nearest the truth, and more only add grain.
 `evaluate.py` measures each stage as it is set here."""
 
 OSCILLATING = ("1-base", "2-tsr", "3-ssr")
