@@ -36,6 +36,11 @@ class Team:
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(rank=int(os.environ.get("RANK", "0")), size=size)
 
+    def leave(self) -> None:
+        """Parts with the others at the end."""
+        if self.size > 1:
+            distributed.destroy_process_group()
+
     @property
     def writes(self) -> bool:
         """Whether files and lines of progress are this process's to write."""

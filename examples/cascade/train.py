@@ -58,6 +58,7 @@ def main() -> None:
             Run(plan, PLANS[index - 1] if index else None, captions, team, args).train()
         except ValueError as error:
             sys.exit(f"train: {error}")
+    team.leave()
 
 
 class Run:
@@ -137,6 +138,11 @@ class Run:
             if done < phase.steps:
                 source = stream(self.plan, phase, self.before, seed=self.args.seed, data=self.args.data)
                 start = number + done * phase.batch
+                if self.before is None and self.team.size > 1 and not phase.together:
+                    raise ValueError(
+                        f"stage {self.plan.name} mixes clips and pictures in a batch, which several processes would "
+                        "take in unequal parts; plan its phases with together=True, or start one process"
+                    )
                 part = self.team.part(phase.batch)
                 loader = source.loader(phase.batch, start=start, part=part, workers=self.args.workers)
                 yield from zip(range(first + done, first + phase.steps), loader, strict=False)
