@@ -128,7 +128,13 @@ class Distillation:
 
     def run(self) -> None:
         """All of it, or what of it is missing."""
+        if self.method == "guidance" and not self.recipe.guidance:
+            raise ValueError(f"the guidance of {self.plan.name} is off; give another --method")
         student = self.guided()
+        if self.method == "guidance":
+            if self.recipe.method == "guidance":
+                self.ship(self.folder / "guidance.safetensors", self.recipe.shipped)
+            return
         teacher = self.guide()
         if self.method != "progressive":
             self.direct(teacher, student)
@@ -327,7 +333,7 @@ class Distillation:
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"{self.plan.name}.safetensors"
         save_student(path, network, notes=notes)
-        logs = {"guidance": "guidance", "rungs" if self.method == "progressive" else weights.stem: "steps"}
+        logs = {"rungs" if self.method == "progressive" else weights.stem: "steps", "guidance": "guidance"}
         for log, name in logs.items():
             if (self.folder / f"{log}.csv").exists():
                 shutil.copyfile(self.folder / f"{log}.csv", out / f"{self.plan.name}-{name}.csv")
@@ -351,7 +357,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        help="the recipe's, if not given; another than progressive goes straight to --end",
+        help="the recipe's, if not given; all but guidance and progressive go straight to --end",
     )
     parser.add_argument("--judge-seeds", type=int, default=4)
     parser.add_argument("--judge-clips", type=int, default=1, help="held-out clips a seed")

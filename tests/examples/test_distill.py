@@ -109,7 +109,8 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
     tmp_path: Path, plan: Plan, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The rung that is shipped; the one below shows where it breaks.
-    monkeypatch.setitem(RECIPES, plan.name, replace(RECIPES[plan.name], shipped=2))
+    own = replace(RECIPES[plan.name], shipped=2, method="progressive")
+    monkeypatch.setitem(RECIPES, plan.name, own)
     whole = distilled(plan, arguments(weights, tmp_path / "whole"))
     tell = Teller.__call__
     kills = [("guidance", 1), ("rungs", 3)] if is_guided(plan) else [("rungs", 3)]
@@ -183,6 +184,18 @@ def test_the_page_adds_up_what_eight_steps_save() -> None:
     assert "120 and 3.0 seconds, 40.0 times less" in said
     assert "those of the undistilled network, in 8 evaluations, 0.100" in verdict(stages["4-ssr"])
     assert in_all({"7-ssr": stages["7-ssr"]}) == ""
+
+
+def test_a_student_may_be_shipped_with_its_guidance_alone(tmp_path: Path) -> None:
+    plan = tiny("1-base")
+    save_network(tmp_path / "1-base.safetensors", build_network(plan.unet))
+    shipped = distilled(plan, arguments(tmp_path, tmp_path / "out", "--method", "guidance"))
+    assert read_info(shipped).notes["method"] == "guidance"
+    assert shipped.with_name("1-base-guidance.csv").read_text().count("\n") == 3
+    other, args = tiny("6-tsr"), arguments(tmp_path, tmp_path / "out", "--method", "guidance")
+    save_network(tmp_path / "6-tsr.safetensors", build_network(other.unet))
+    with pytest.raises(ValueError, match="guidance of 6-tsr is off"):
+        distilled(other, args)
 
 
 @pytest.mark.parametrize("method", ["multistep", "consistency", "matching"])
