@@ -75,7 +75,7 @@ class Row:
 
 TABLE, FEWER, TEACHER, DEMO = (
     "The paper's rows",
-    "The same students in fewer steps than they were distilled for",
+    "The same students in fewer steps than they are shipped for",
     "The same networks undistilled, in eight steps",
     "As the demo has it",
 )
