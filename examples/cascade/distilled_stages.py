@@ -93,7 +93,9 @@ RECIPES: dict[str, Recipe] = {
         method="guidance",
         rule=Ancestral(gamma=0.0),
     ),
-    "2-tsr": Recipe(guidance=64, fitted=24, halving=12, direct=36, rate=2e-4, rung_rate=1e-4),
+    "2-tsr": Recipe(
+        guidance=64, fitted=24, halving=12, direct=36, rate=2e-4, rung_rate=1e-4, method="guidance"
+    ),
     "3-ssr": Recipe(guidance=64, fitted=24, halving=12, direct=36, rate=2e-4, rung_rate=1e-4),
     "4-ssr": Recipe(halving=20, last=0.5),
     "5-tsr": Recipe(halving=40),

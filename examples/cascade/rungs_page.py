@@ -138,29 +138,31 @@ def in_all(stages: dict[str, list[Row]]) -> str:
 
 
 def eight_of(stage: Sequence[Row]) -> Row | None:
-    """The student of eight steps."""
-    return next((row for row in stage if (row["name"], row["steps"]) == ("student", 8)), None)
+    """The student of eight steps: the rung, or else what is shipped."""
+    eights = {row["name"]: row for row in stage if row["steps"] == 8}
+    return eights.get("student", eights.get("student, as shipped"))
 
 
 def verdict(stage: Sequence[Row]) -> str:
     """Which rungs lie within the teacher's spread, and where it breaks."""
     full = stage[0]
     limit = full["quality"] + 2 * full["quality spread"]
-    rungs = [row for row in stage if row["name"] == "student"]
+    rungs = [row for row in stage if row["name"] in ("student", "guidance alone")]
     if not rungs:
         return ""
-    outside = [str(row["steps"]) for row in rungs if row["quality"] > limit]
-    inside = [row["steps"] for row in rungs if row["quality"] <= limit]
+    inside = {row["steps"] for row in rungs if row["quality"] <= limit}
+    outside = [str(n) for n in sorted({row["steps"] for row in rungs} - inside, reverse=True)]
     few = f"The fewest steps are {min(inside)} that lie" if inside else "No rung lies"
     tail = f"; outside it are {', '.join(outside)}" if outside else ""
     eight = eight_of(stage) or rungs[0]
     at_eight = {row["name"]: row for row in stage if row["steps"] == eight["steps"]}
-    plain = at_eight.get("undistilled")
+    plain, same = at_eight.get("undistilled"), at_eight.get("student", at_eight.get("guidance alone", eight))
     nearer = ""
     if plain is not None:
         nearer = (
-            f" From the same noise they end {eight['distance']:.3f} from the teacher's own video, and those of the "
-            f"undistilled network, in {plain['evaluations']:.0f} evaluations, {plain['distance']:.3f}."
+            f" From the same noise {same['steps']} steps of DDIM end {same['distance']:.3f} from the teacher's own "
+            f"video, and those of the undistilled network, in {plain['evaluations']:.0f} evaluations, "
+            f"{plain['distance']:.3f}."
         )
     less, faster = full["evaluations"] / eight["evaluations"], full["seconds"] / eight["seconds"]
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from distilled_stages import find_student, is_guided
+from distilled_stages import find_student
 from material import Captions
 from sampling import find_weights, model_of
 from stages import PLANS, Plan
@@ -15,8 +15,9 @@ from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.diffusion import diffuse
 from vdm_blocks.distillation import ToldGuidance, load_student, with_guidance_scale
 
-GUIDED = [plan for plan in PLANS if is_guided(plan)][:1]
-LEAST = 1 / 3
+LEAST = {"1-base": 1 / 3, "2-tsr": 0.15}
+"""Of the teacher's change. There is far less of it in 2-tsr, whose student learned less; 3-ssr's hears nothing yet."""
+GUIDED = [plan for plan in PLANS if plan.name in LEAST]
 
 
 @pytest.mark.parametrize("plan", GUIDED, ids=[plan.name for plan in GUIDED])
@@ -42,4 +43,4 @@ def test_a_shipped_student_moves_with_the_scale_as_its_teacher_does(plan: Plan) 
         shared += float((wanted * got).sum())
         size += float(wanted.square().sum())
     assert size > 0
-    assert shared / size > LEAST
+    assert shared / size > LEAST[plan.name]
