@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from vdm_blocks.data.stream import View
 from vdm_blocks.metrics import psnr, ssim
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.types import Conditioning
+from vdm_blocks.video.pixels import to_bytes
 from vdm_blocks.video.read import frame_rate, read_frames, read_video
 from vdm_blocks.video.resize import fit_video
 
@@ -120,14 +122,31 @@ def height_of(path: Path) -> int:
     return next(frame for _, frame in read_frames(path)).shape[0]
 
 
-def sources() -> dict[str, Callable[[Plan, int], Clip]]:
-    """Where clips come from: held-out scenes of both kinds, and real footage if it is at hand."""
+@cache
+def synthetic() -> dict[str, Source]:
+    """Held-out scenes of both kinds."""
     held_out = HeldOut.load(HERE / "heldout.json")
     pack = SpritePack.load(HERE / "sprites")
-    found = {
-        "sprites": rendered(SpriteClips(pack=pack, held_out=held_out, only_held_out=True)),
-        "ray-cast": rendered(SolidClips(held_out=held_out, only_held_out=True)),
+    return {
+        "sprites": SpriteClips(pack=pack, held_out=held_out, only_held_out=True),
+        "ray-cast": SolidClips(held_out=held_out, only_held_out=True),
     }
+
+
+@cache
+def drawn(name: str) -> str:
+    """Another whenever a source's scenes are drawn or rendered otherwise; of the first one's bytes on a small grid."""
+    if name not in synthetic():
+        return "films"
+    source = synthetic()[name]
+    raster = View(frames=4, height=24, width=40, fps=3).raster(STREAM, 0, duration=source.duration)
+    frames = to_bytes(source.sample(STREAM, 0, raster).video)
+    return hashlib.blake2b(frames.numpy().tobytes(), digest_size=6).hexdigest()
+
+
+def sources() -> dict[str, Callable[[Plan, int], Clip]]:
+    """Where clips come from: those, and real footage if it is at hand."""
+    found = {name: rendered(source) for name, source in synthetic().items()}
     return found | {"footage": filmed} if films() else found
 
 
@@ -181,8 +200,11 @@ def scores(video: Tensor, truth: Tensor, times: int) -> tuple[float, float]:
 
 def keys(plan: Plan, weights: Path, names: Sequence[str], count: int) -> dict[str, tuple[str, int]]:
     """What is to be measured of a stage: (source, clip) by key."""
-    settings = f"{plan.name} {file_hash(weights)[:12]} {SAMPLING[plan.name]} {VIEWS[plan.name]} {VARIANTS}"
-    return {f"{settings} {name} {index}": (name, index) for name in names for index in range(count)}
+    network = f"{plan.name} {file_hash(weights)[:12]} {plan.schedule} {plan.noise} {plan.snr} {plan.detail}"
+    settings = f"{network} {SAMPLING[plan.name]} {VIEWS[plan.name]} {VARIANTS}"
+    return {
+        f"{settings} {name} {drawn(name)} {index}": (name, index) for name in names for index in range(count)
+    }
 
 
 def measure(plan: Plan, folder: Path, captions: Captions, ledger: Ledger, *, count: int, quiet: bool) -> None:

@@ -178,6 +178,22 @@ def test_every_stage_has_a_view_that_divides() -> None:
         assert not frames % evaluate_stages.factors(plan)[0]
 
 
+def test_readings_of_clips_that_are_drawn_otherwise_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").write_text("w")
+    found = []
+    for stream in (evaluate_stages.STREAM, evaluate_stages.STREAM, evaluate_stages.STREAM + 1):
+        monkeypatch.setattr(evaluate_stages, "STREAM", stream)
+        evaluate_stages.drawn.cache_clear()
+        found.append(list(evaluate_stages.keys(PLANS[1], tmp_path / "weights", ("sprites", "footage"), 1)))
+    evaluate_stages.drawn.cache_clear()
+    first, again, other = found
+    assert first == again
+    assert first[0] != other[0]
+    assert first[1] == other[1]
+
+
 def stage_row(own: float, best: float) -> Row:
     values = {"baseline bilinear": 20.0, "baseline nearest": 19.0}
     values |= {variant.name: own for variant in evaluate_stages.VARIANTS} | {"one step, SNR 10⁶": best}
