@@ -192,7 +192,7 @@ def test_decoders_cost_what_they_should(case: Case, levels: int, logsnr: float) 
     nats = training.ContinuousDecoder().nats(case.x0, case.eps, where)
     unit = torch.finfo(case.x0.dtype).eps
     want = torch.full((batch,), size * (LOG_2PI + 1 - logsnr) / 2, dtype=torch.float64)
-    near(nats, want, torch.empty(batch, dtype=case.x0.dtype), unit)
+    near(nats, want, torch.empty(batch, dtype=torch.float64), unit)
     decoder: training.Decoder | None = attempt(
         lambda: training.DiscreteDecoder(levels=levels), right=levels >= 2
     )
