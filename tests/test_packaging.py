@@ -58,7 +58,9 @@ def test_the_source_distribution_holds_all_that_make_needs() -> None:
     said = "".join((ROOT / name).read_text() for name in ("Makefile", "requirements/install.py"))
     words = {word for word in re.findall(r"\w[\w./-]*", said) if (ROOT / word).exists()}
     made = {line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()}
-    needed = {word.split("/")[0] for word in words} - {"pyproject.toml", *TOML["tool"]["ruff"]["exclude"]} - made
+    needed = (
+        {word.split("/")[0] for word in words} - {"pyproject.toml", *TOML["tool"]["ruff"]["exclude"]} - made
+    )
     assert needed > {"constraints.txt", "requirements", "examples", "tests"}
     assert [name for name in needed if not any(fnmatch(name, x.removeprefix("/")) for x in listed)] == []
 
