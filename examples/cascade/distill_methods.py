@@ -21,6 +21,7 @@ from vdm_blocks.distillation import (
     ProgressiveDistiller,
     ScaleRange,
 )
+from vdm_blocks.distillation.scale import guidance_scale_of
 from vdm_blocks.types import Conditioning, Denoiser
 
 CRITIC = 5
@@ -41,7 +42,7 @@ def guidance_of(
 
     def by_scale(logsnr: Tensor, cond: Conditioning) -> Tensor:
         plain = logsnr.new_ones(logsnr.shape) if emphasis is None else emphasis(logsnr, cond)
-        scale = cond.extra["guidance_scale"].to(plain)
+        scale = guidance_scale_of(cond).to(plain)
         return plain / (scale[:, None] if plain.ndim > scale.ndim else scale).square()
 
     return GuidanceDistiller(teacher, student, scales, noise=plan.noise, emphasis=by_scale)

@@ -106,8 +106,8 @@ RECIPES: dict[str, Recipe] = {
 updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
 noise: their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`.
 7-ssr ships four steps, because eight of its evaluations alone take two and a half minutes on two cores. The base
-ships what was taught guidance and nothing else: the rule by which its teacher draws best mends errors with fresh
-noise, and eight steps of it draw better than eight of DDIM, which is what the halvings learn."""
+ships what was taught guidance and nothing else, sampled by its teacher's rule: of what 24 captions name, the judge read
+no less in eight steps of that than in eight of DDIM, which is what the halvings learn, and its colours hold better."""
 
 
 def times_of(plan: Plan, steps: int) -> Tensor:

@@ -24,8 +24,8 @@ from material import HERE, Captions
 from results_page import page
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sampling import SAMPLING, WEIGHTS, find_weights
-from stages import BASE, PLANS, Plan
+from sampling import SAMPLING, WEIGHTS, find_weights, has_weights
+from stages import BASE, PLANS
 
 from vdm_blocks.checkpoint import file_hash, read_info
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
@@ -117,12 +117,12 @@ def collect(args: argparse.Namespace, weights: Path, ledger: Ledger) -> dict[str
         "date": time.strftime("%Y-%m-%d"),
         "torch": torch.__version__,
     }
-    if fits(BASE, weights) and JUDGE.exists():
+    if has_weights(BASE, weights) and JUDGE.exists():
         results["base"] = collect_base(base_run(args, weights), args, ledger)
     rows, settings = [], {}
     names = tuple(evaluate_stages.sources())
     for plan in PLANS[1:]:
-        if not fits(plan, weights):
+        if not has_weights(plan, weights):
             continue
         file = find_weights(plan, weights)
         own = ledger.present(evaluate_stages.keys(plan, file, names, args.clips))
@@ -139,15 +139,6 @@ def collect(args: argparse.Namespace, weights: Path, ledger: Ledger) -> dict[str
             }
     results["stages"] = {"table": rows, "settings": settings}
     return results
-
-
-def fits(plan: Plan, folder: Path) -> bool:
-    """Whether a stage's weights are there, and of the network that is planned; parts of the page do without them."""
-    try:
-        find_weights(plan, folder)
-    except ValueError:
-        return False
-    return True
 
 
 def collect_base(base: evaluate_base.BaseRun, args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from ledger import Ledger, Progress, Row
+from ledger import Ledger, Progress, Row, drawn_as
 from material import HERE, Captions, lower
 from mean_error import mean_and_error
 from sampling import SAMPLING, Constant, find_weights, stage_for
@@ -29,7 +28,6 @@ from vdm_blocks.data.stream import View
 from vdm_blocks.metrics import psnr, ssim
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.types import Conditioning
-from vdm_blocks.video.pixels import to_bytes
 from vdm_blocks.video.read import frame_rate, read_frames, read_video
 from vdm_blocks.video.resize import fit_video
 
@@ -140,8 +138,7 @@ def drawn(name: str) -> str:
         return "films"
     source = synthetic()[name]
     raster = View(frames=4, height=24, width=40, fps=3).raster(STREAM, 0, duration=source.duration)
-    frames = to_bytes(source.sample(STREAM, 0, raster).video)
-    return hashlib.blake2b(frames.numpy().tobytes(), digest_size=6).hexdigest()
+    return drawn_as(source.sample(STREAM, 0, raster).video)
 
 
 def sources() -> dict[str, Callable[[Plan, int], Clip]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
+
+from vdm_blocks.video.pixels import to_bytes
 
 Row = dict[str, Any]
 
@@ -46,6 +51,11 @@ class Ledger:
     def present(self, keys: Iterable[str]) -> list[Row]:
         """The rows of those of `keys` that have one."""
         return [self.rows[key] for key in keys if key in self.rows]
+
+
+def drawn_as(video: Tensor) -> str:
+    """For keys: another whenever a video (3, T, H, W) is drawn or rendered otherwise, in the bytes of a pixel."""
+    return hashlib.blake2b(to_bytes(video).numpy().tobytes(), digest_size=6).hexdigest()
 
 
 class Progress:

@@ -74,10 +74,10 @@ SAMPLING: dict[str, Sampling] = {
     "6-tsr": Sampling(steps=2, tile=(32, 192, 320)),
     "7-ssr": Sampling(steps=2, tile=(32, 768, 1280), dtype=torch.float16),
 }
-"""What looked best on a few clips. On pictures of its own the base draws things clearly better with the fresh noise of
-the paper's rule than by DDIM in as many steps, in 64 or 128 steps better than in 32, and at a scale of 2 better than
-at 3. The upper stages know most of what they make: two steps are nearest the truth, and more only add grain.
-`evaluate.py` measures each stage as it is set here."""
+"""What looked best, by eye, on a few clips. Steps, rule and scale of the base were chosen on pictures of the base
+before this one: fresh noise mended what DDIM, in as many steps, left broken. No figure here tells the rules apart yet:
+see the ablations in docs/table.md. The upper stages know most of what they make: two steps are nearest the truth, and
+more only add grain. `evaluate.py` measures each stage as it is set here."""
 
 OSCILLATING = ("1-base", "2-tsr", "3-ssr")
 """The stages that the paper guides by (15, 1) in turn; beyond 48x80 it saw artifacts and no gain."""
@@ -114,6 +114,15 @@ def find_weights(plan: Plan, folder: Path = WEIGHTS) -> Path:
     if read_info(path).spec != plan.unet:
         raise ValueError(f"{path} holds another network than stages.py plans for {plan.name}; train it anew")
     return path
+
+
+def has_weights(plan: Plan, folder: Path = WEIGHTS) -> bool:
+    """Whether a stage's weights are there, and of the network that is planned."""
+    try:
+        find_weights(plan, folder)
+    except ValueError:
+        return False
+    return True
 
 
 def model_of(plan: Plan, network: nn.Module) -> ModelDenoiser:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ledger import Progress
+from ledger import Progress, drawn_as
 from stages import PLANS
 from table_bench import Bench, pairs
 from table_permanence import BASELINES, Reading, baseline, cover, read, read_base, summary
 from table_rows import Row
 from table_sample import Sampler, link, missing
-
-from vdm_blocks.video.pixels import to_bytes
 
 MOST = 50
 """Scenes that are ever looked for in the ledger."""
@@ -93,7 +90,7 @@ def seed_of(number: int, seed: int) -> int:
 @cache
 def drawn() -> str:
     """Another whenever these scenes are drawn or rendered otherwise; of the first one's bytes."""
-    return hashlib.blake2b(to_bytes(known(0).video[0]).numpy().tobytes(), digest_size=6).hexdigest()
+    return drawn_as(known(0).video[0])
 
 
 @cache

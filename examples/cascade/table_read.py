@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from evaluate_base import RASTER, Prompt
 from judge import Judge
-from ledger import Ledger, Progress
+from ledger import Ledger, Progress, drawn_as
 from torch import Tensor
 from videotext import VideoTextEncoder
 
@@ -21,7 +20,6 @@ from vdm_blocks.data.render import render_sprites
 from vdm_blocks.data.scenes import HeldOut, draw_scene
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.metrics import clip_score, dynamic_degree, flicker
-from vdm_blocks.video.pixels import to_bytes
 
 REFERENCE_STREAM = 700_001
 """Scenes that no training and no prompt drew."""
@@ -100,8 +98,7 @@ def scenes_digest(pack: SpritePack, held_out: HeldOut) -> str:
 
     Of the first two renders' bytes, one of a seen combination and one of a held-out one.
     """
-    frames = torch.cat([reference_render(pack, held_out, number)[0] for number in range(2)], dim=1)
-    return hashlib.blake2b(to_bytes(frames).numpy().tobytes(), digest_size=6).hexdigest()
+    return drawn_as(torch.cat([reference_render(pack, held_out, number)[0] for number in range(2)], dim=1))
 
 
 BASELINES = {

@@ -15,7 +15,7 @@ from evaluate_base import Prompt, kept, seed_of
 from ledger import Ledger
 from material import Captions
 from safetensors.torch import load_file
-from sampling import SAMPLING, Constant, Sampling, find_weights, stage_for
+from sampling import SAMPLING, Constant, Sampling, find_weights, has_weights, stage_for
 from stages import PLANS, Plan
 from table_rows import Clip, Part, Row
 from torch import Tensor, nn
@@ -60,17 +60,17 @@ def digest(path: Path) -> str:
 def missing(row: Row, folder: Path) -> str | None:
     """Why a row cannot be made, or None."""
     for plan, part in zip(PLANS, row.parts, strict=False):
-        if not _fits(plan, replace(part, student=False), folder):
+        if not has_weights(plan, folder):
             made = f"`python examples/cascade/train.py {plan.name}` makes them"
             return f"no weights of {plan.name} as it is planned; {made}"
-        if not _fits(plan, part, folder):
+        if part.student and not _has_student(plan, part.steps, folder):
             return f"no student of {plan.name}'s weights; `python examples/cascade/distill.py {plan.name}` makes one"
     return None
 
 
-def _fits(plan: Plan, part: Part, folder: Path) -> bool:
+def _has_student(plan: Plan, steps: int, folder: Path) -> bool:
     try:
-        weights_of(plan, part, folder)
+        _student(plan, steps, folder)
     except ValueError:
         return False
     return True

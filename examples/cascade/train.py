@@ -98,7 +98,7 @@ class Run:
         """Steps until the plan's last, saving at intervals; then writes the averaged weights."""
         total = self.plan.training.steps
         name, start = self.plan.name, self.state.step
-        if start:
+        if start and self.team.writes:
             print(f"{name}: going on from step {start} of {total}", flush=True)
         began = saved = shown = time.monotonic()
         log = Log(self.folder / "log.csv", upto=start)

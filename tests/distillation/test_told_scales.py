@@ -320,10 +320,18 @@ def test_a_factor_is_for_a_part_of_the_student(tmp_path: Path) -> None:
             factors=factors,
         )
 
-    before = [p.detach().clone() for p in net.parameters()]
-    go((net[1], 0.5))
-    moved = [float((p.detach() - q).abs().sum()) for p, q in zip(net.parameters(), before, strict=True)]
-    assert moved[3] == pytest.approx(0.5 * 0.1 / 1, rel=0.5)
+    start = {name: p.detach().clone() for name, p in net.state_dict().items()}
+
+    def moved(factor: float) -> list[Tensor]:
+        net.load_state_dict(start)
+        (tmp_path / "x").unlink(missing_ok=True)
+        go((net[1], factor))
+        return [(p.detach() - start[name]).abs().sum() for name, p in net.named_parameters()]
+
+    half, whole = moved(0.5), moved(1.0)
+    assert float(whole[3]) > 0
+    torch.testing.assert_close(half[:2], whole[:2])  # what no factor is for
+    torch.testing.assert_close(half[2:], [0.5 * x for x in whole[2:]])
     for factor in ((nn.Linear(1, 1), 2.0), (net[1], 0.0)):
         with pytest.raises(ValueError, match="each is for a part of the student"):
             go(factor)

@@ -95,21 +95,19 @@ def fit_direction(
     optimizer = torch.optim.LBFGS(parameters, max_iter=iterations, line_search_fn="strong_wolfe")
     given = sum(float(one.weight.sum() * one.given[0].square().mean()) for one in seen)
     cost = ridge * given / seen[0].wanted.shape[1] / size
-    left = 1.0
 
     def closure() -> float:
-        nonlocal left
         optimizer.zero_grad()
-        left = 0.0
+        total = 0.0
         for one in seen:
             loss = _error(one, direction(one.given, one.logsnr)) / size
             loss.backward()
-            left += float(loss.detach())
+            total += float(loss.detach())
         if ridge > 0:
             loss = cost * torch.stack([p.square().sum() for p in parameters]).sum()
             loss.backward()
-            left += float(loss.detach())
-        return left
+            total += float(loss.detach())
+        return total
 
     with torch.enable_grad(), torch.autocast(seen[0].wanted.device.type, enabled=False):
         optimizer.step(closure)
