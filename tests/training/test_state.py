@@ -98,6 +98,20 @@ def test_the_file_of_another_network_is_refused_and_changes_nothing(tmp_path: Pa
     assert_same(state, begin())
 
 
+def test_the_state_of_another_optimizer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    state = begin()
+    advance(state, 2)
+    state.save(tmp_path / "state")
+    other = begin(seed=1)
+    other.optimizer = torch.optim.SGD(other.network.parameters(), lr=0.1)
+    before = {name: x.clone() for name, x in other.network.state_dict().items()}
+    with pytest.raises(ValueError, match="holds the state of AdamW, and this run's optimizer is SGD"):
+        other.load(tmp_path / "state")
+    assert other.step == 0
+    for name, x in other.network.state_dict().items():
+        assert torch.equal(x, before[name])
+
+
 @pytest.mark.parametrize("length", [0, 9, 100, -1])
 def test_a_truncated_file_is_refused_and_changes_nothing(length: int, tmp_path: Path) -> None:
     state = begin()

@@ -50,14 +50,20 @@ class TrainingState:
         Raises:
             ValueError: a path that cannot be written.
         """
-        metadata = {"format": _FORMAT, "step": str(self.step), "run": json.dumps(dict(run or {}))}
+        metadata = {
+            "format": _FORMAT,
+            "step": str(self.step),
+            "run": json.dumps(dict(run or {})),
+            "optimizer": type(self.optimizer).__name__,
+        }
         save_tensors(path, self._tensors(), metadata)
 
     def load(self, path: str | os.PathLike[str], *, run: Mapping[str, str] | None = None) -> None:
         """Restores what `save` wrote.
 
         Raises:
-            ValueError: a file that is missing, truncated, of another run, or of another network.
+            ValueError: a file that is missing, truncated, of another run, of another network, or of an optimizer of
+                another class.
         """
         path = Path(path)
         try:
@@ -74,6 +80,12 @@ class TrainingState:
             raise ValueError(
                 f"{path} belongs to another run: it was made with {metadata['run']}, this run is "
                 f"{json.dumps(dict(run))}; choose another output folder, or the same arguments"
+            )
+        optimizer = type(self.optimizer).__name__
+        if (made := metadata.get("optimizer", optimizer)) != optimizer:
+            raise ValueError(
+                f"{path} holds the state of {made}, and this run's optimizer is {optimizer}; take the same optimizer, "
+                "or start anew in another folder"
             )
         own = {name: x.shape for name, x in self._tensors().items() if not name.startswith("optimizer.")}
         other = {name: x.shape for name, x in tensors.items() if not name.startswith("optimizer.")}
