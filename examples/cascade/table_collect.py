@@ -14,7 +14,8 @@ from table_bench import PROMPTS, Bench
 from table_read import BASELINES, references
 from table_rows import Row, all_rows, table
 from table_sample import digest, missing, weights_of
-from table_summary import Readings, compare, figures
+from table_sets import LEADING, Readings, Renders
+from table_summary import compare, figures
 from torch import Tensor
 from videotext import record
 
@@ -23,6 +24,7 @@ def collect(bench: Bench) -> dict[str, Any]:
     """Rows with their figures, what passes behind covers, and the distilled rows against the full ones."""
     args, reader = bench.args, bench.reader
     reference = references(bench.pack, bench.held_out, reader, bench.ledger, args.reference, quiet=True)
+    renders = Renders(reference, extractor=reader.encoder.name)
     pool = pool_of(bench)
     upper = [bench.ledger.rows.get(key) for key, _ in upper_keys(bench)]
     each = sum(found["cpu"] for found in upper if found is not None)
@@ -39,7 +41,7 @@ def collect(bench: Bench) -> dict[str, Any]:
     steps = {row.name: row.parts[-1].steps for row in all_rows() if len(row.parts) == 3}
     for entry in rows:
         own = readings[entry["name"]]
-        found = figures(own, pool, reference, extractor=reader.encoder.name) if own else {}
+        found = figures(own, pool, renders) if own else {}
         entry |= {"videos": len(own), "figures": found, "missing": None if own else entry.get("missing")}
         timed = own and entry["name"] in steps and len(upper) == 3 and None not in upper
         entry["to the sixth"] = found["cpu"]["mean"] + steps[entry["name"]] * each if timed else None
@@ -54,6 +56,7 @@ def collect(bench: Bench) -> dict[str, Any]:
             "batch": args.batch,
             "pool": args.pool,
             "width": pool.shape[1],
+            "leading": LEADING,
             "reference": args.reference,
             "encoder": record(Path(args.encoder)),
             "reader": reader.name,
@@ -61,7 +64,7 @@ def collect(bench: Bench) -> dict[str, Any]:
         },
         "rows": rows,
         "covers": table_cover.collect(bench, all_rows()),
-        "comparisons": comparisons(readings, pool),
+        "comparisons": comparisons(readings, pool, renders),
     }
 
 
@@ -106,16 +109,32 @@ def upper_keys(bench: Bench) -> Iterator[tuple[str, Plan]]:
         yield f"a step of {plan.name} {digest(file)} {bench.args.device}", plan
 
 
-def comparisons(readings: Mapping[str, Readings], pool: Tensor) -> dict[str, dict[str, Any]]:
-    """Each row of students alone against the 256/128 row of the same guidance, on the videos that both have."""
+def comparisons(
+    readings: Mapping[str, Readings], pool: Tensor, renders: Renders
+) -> dict[str, dict[str, Any]]:
+    """Each row of students alone against the 256/128 row of the same guidance, on the videos that both have.
+
+    So is the ground truth of the same prompts, once for each guidance.
+    """
     rows = table()
-    full = {row.parts[0].guidance: row for row in rows if row.steps == "256/128"}
+    full = {row.parts[0].guidance: row.name for row in rows if row.steps == "256/128"}
     found = {}
+
+    def add(name: str, against: str, few: Readings) -> None:
+        one = readings.get(against, {})
+        if both := one.keys() & few.keys():
+            found[name] = {
+                "against": against,
+                "videos": len(both),
+                "figures": compare(one, few, pool, renders),
+            }
+
+    truth = readings.get("truth", {})
+    for against in full.values():
+        own = {at: truth[at[0], 0] for at in readings.get(against, {}) if (at[0], 0) in truth}
+        add(f"truth of {against}", against, own)
     for row in rows:
-        against = full.get(row.parts[0].guidance)
-        if against is None or not all(part.student for part in row.parts):
-            continue
-        one, other = readings.get(against.name, {}), readings.get(row.name, {})
-        if both := one.keys() & other.keys():
-            found[row.name] = {"videos": len(both), "figures": compare(one, other, pool)}
+        guidance = row.parts[0].guidance
+        if guidance in full and all(part.student for part in row.parts):
+            add(row.name, full[guidance], readings.get(row.name, {}))
     return found

@@ -6,32 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mean_error import mean_and_error, over_groups
-from table_read import Reading
+from mean_error import over_groups
+from table_sets import At, Figure, Readings, Renders
 from torch import Tensor
 
-from vdm_blocks.metrics import FeatureBank, bootstrap_interval, frechet_distance, kernel_distance, r_precision
+from vdm_blocks.metrics import r_precision
 
-At = tuple[int, int]
-"""Number of the prompt, and seed."""
-Readings = Mapping[At, Reading]
-Figure = dict[str, float | None]
 COST = ("evaluations", "cpu", "seconds")
 PLAIN = ("score", "steadiness", "change", "flicker", "edge", *COST)
 ATTRIBUTES = ("object", "color", "motion")
 
 
-def figures(readings: Readings, pool: Tensor, reference: Tensor, *, extractor: str) -> dict[str, Figure]:
+def figures(readings: Readings, pool: Tensor, renders: Renders) -> dict[str, Figure]:
     """All figures of one row: `mean`, `error`, and `n`, how many videos have one.
 
     Args:
         readings: of one row.
         pool: (P, D) embeddings of the captions of prompts 0 to P - 1, to be found among.
-        reference: (M, D) embeddings of renders.
-        extractor: names what embedded them.
+        renders: what the embeddings are compared with.
     """
     found = {name: figure(own) for name, own in values(readings, pool).items()}
-    return found | distances(readings, reference, extractor)
+    return found | renders.distances(readings)
 
 
 def values(readings: Readings, pool: Tensor) -> dict[str, dict[At, float]]:
@@ -61,59 +56,30 @@ def precision(readings: Readings, pool: Tensor) -> dict[At, float]:
     return found
 
 
-def distances(readings: Readings, reference: Tensor, extractor: str) -> dict[str, Figure]:
-    """Kernel and Frechet distance of the embeddings to the reference's, where there are enough videos.
-
-    The kernel distance's error is over the seeds' sets, of two videos or more each; the Frechet distance's is a
-    quarter of the 95% interval over videos drawn again.
-    """
-    found: dict[str, Figure] = {}
-    whole, together = _bank(reference, extractor), _bank(_embeddings(readings), extractor)
-    if together.count >= 2:
-        sets = [
-            _bank(_embeddings({at: r for at, r in readings.items() if at[1] == seed}), extractor)
-            for seed in sorted({seed for _, seed in readings})
-        ]
-        several = min(own.count for own in sets) >= 2
-        error = mean_and_error([kernel_distance(own, whole) for own in sets])[1] if several else None
-        found["kernel"] = {"mean": kernel_distance(together, whole), "error": error, "n": together.count}
-    if min(together.count, whole.count) > together.width:
-        low, high = bootstrap_interval(together, whole.stats())
-        mean = frechet_distance(together.stats(), whole.stats())
-        found["frechet"] = {"mean": mean, "error": (high - low) / 4, "n": together.count}
-    return found
-
-
 def figure(own: Mapping[At, float]) -> Figure:
     """Mean of the prompts' means, and its standard error over the prompts; a single prompt has none."""
     mean, error = over_groups((number, value) for (number, _), value in own.items())
     return {"mean": mean, "error": error, "n": len(own)}
 
 
-def compare(full: Readings, few: Readings, pool: Tensor) -> dict[str, dict[str, Any]]:
+def compare(full: Readings, few: Readings, pool: Tensor, renders: Renders) -> dict[str, dict[str, Any]]:
     """Of each figure of quality, how `few` differs from `full` on the prompts and seeds that both have.
 
     `difference` and its `error` are of the pairs; `within` says whether the difference is no more than one standard
     error of `full`, and is None where a single prompt has none.
     """
     both = sorted(full.keys() & few.keys())
-    one, other = (values({at: own[at] for at in both}, pool) for own in (full, few))
+    full, few = ({at: own[at] for at in both} for own in (full, few))
+    one, other = values(full, pool), values(few, pool)
+    apart = {
+        name: over_groups((at[0], other[name][at] - value) for at, value in one[name].items())
+        for name in one
+        if name in other and name not in COST
+    }
+    bounds = {name: figure(own) for name, own in one.items()} | renders.distances(full)
     out: dict[str, dict[str, Any]] = {}
-    for name in (name for name in one if name in other and name not in COST):
-        pairs = over_groups((at[0], other[name][at] - value) for at, value in one[name].items())
-        bound = figure(one[name])["error"]
-        within = None if bound is None else abs(pairs[0]) <= bound
-        out[name] = {"difference": pairs[0], "error": pairs[1], "within": within}
+    for name, (difference, error) in (apart | renders.differences(full, few)).items():
+        bound = bounds[name]["error"]
+        within = None if bound is None else abs(difference) <= bound
+        out[name] = {"difference": difference, "error": error, "within": within}
     return out
-
-
-def _embeddings(readings: Readings) -> Tensor:
-    return torch.tensor([r["embedding"] for _, r in sorted(readings.items())])
-
-
-def _bank(features: Tensor, extractor: str) -> FeatureBank:
-    """Embeddings of unit length, stretched to unit mean square."""
-    width = features.shape[1]
-    bank = FeatureBank(width, extractor=extractor)
-    bank.update(torch.nn.functional.normalize(features.double(), dim=1) * width**0.5)
-    return bank

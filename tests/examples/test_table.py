@@ -24,6 +24,7 @@ from table_read import REFERENCE_STREAM, Baselines, on_grid, scenes_digest
 from table_rows import DEMO, FEWER, TABLE, TEACHER, Clip, Part, Row, all_rows
 from table_rows import table as paper_rows
 from table_sample import Sampler, chain, clipped, evaluations, link, missing
+from table_sets import LEADING, Renders
 from table_summary import compare, figure, figures, precision
 from torch import Tensor
 from word_states import WordStates
@@ -34,7 +35,7 @@ from vdm_blocks.data.scenes import HeldOut
 from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
 from vdm_blocks.diffusion import CosineSchedule
-from vdm_blocks.metrics import dynamic_degree
+from vdm_blocks.metrics import dynamic_degree, gaussian_distance
 from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet, build_network
 from vdm_blocks.sampling import DDIM, uniform_times
 from vdm_blocks.types import Conditioning
@@ -95,9 +96,11 @@ def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
     full = next(row for row in paper_rows() if row.name == "constant-256-128")
     assert str(missing(full, tmp_path)).startswith("no weights of 2-tsr as it is planned")
     results = {
-        "command": "c", "date": "d", "torch": "t", "comparisons": {},
+        "command": "c", "date": "d", "torch": "t",
+        "comparisons": {"truth of x": {"against": "x", "videos": 2, "figures": {}}},
         "settings": {
-            "device": "cpu", "prompts": 1, "seeds": 1, "batch": 1, "pool": 9, "width": 2, "reference": 3,
+            "device": "cpu", "prompts": 1, "seeds": 1, "batch": 1, "pool": 9, "width": 2, "leading": 1,
+            "reference": 3,
             "encoder": {"sprites": {"R@1 of 32": 0.5}},
         },
         "rows": [
@@ -108,6 +111,7 @@ def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
         ],
     }  # fmt: skip
     assert "- `constant-8-8`: no weights of 1-base" in page(results)
+    assert "| ground truth, less `x` | 2 |" in page(results)
 
 
 def test_rows_that_begin_alike_share_their_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,23 +270,57 @@ def test_precision_is_of_the_own_caption_in_the_whole_pool() -> None:
 
 def test_figures_of_a_row_by_hand() -> None:
     readings = {(0, 0): reading([1.0, 0.0]), (1, 0): reading([0.0, 1.0])}
-    found = figures(readings, torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), extractor="x")
+    found = figures(readings, torch.eye(2), Renders(torch.eye(2), extractor="x"))
     assert found["precision"] == {"mean": 1.0, "error": 0.0, "n": 2}
     assert found["object"]["mean"] == 0.5
     # Rows of length sqrt(2): k is (2 / 2 + 1)^3 = 8 of like and 1 of unlike, so 1 + 1 - 2 (8 + 1) / 2.
     assert found["kernel"]["mean"] == pytest.approx(-7.0)
     assert found["kernel"]["error"] is None  # one seed
-    assert "frechet" not in found  # two videos, two numbers in an embedding
+    assert not {"frechet", "leading"} & found.keys()  # two videos, two numbers in an embedding
     assert "cpu" not in found
 
 
 def test_the_kernel_distance_s_error_is_over_the_seeds_sets() -> None:
     alike, unlike = reading([1.0, 0.0]), reading([0.0, 1.0])
     readings = {(0, 0): alike, (1, 0): alike, (2, 1): unlike, (3, 1): unlike}
-    reference = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    found = figures(readings, torch.eye(2), reference, extractor="x")["kernel"]
+    renders = Renders(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), extractor="x")
+    found = figures(readings, torch.eye(2), renders)["kernel"]
     # The seeds' sets have 8 + 8 - 2 8 = 0 and 8 + 8 - 2 = 14; all four (4 8 + 8) / 12 + 8 - 2 (16 + 2) / 4 = 7 / 3.
     assert found == {"mean": pytest.approx(7 / 3), "error": pytest.approx(7.0), "n": 4}
+
+
+def test_the_leading_frechet_distance_is_of_the_directions_in_which_the_renders_differ_most() -> None:
+    """Renders on the axes, the first ones oftener: those are the directions, and what lies off them is not seen."""
+    wide = LEADING + 3
+    often = [
+        sign * axis for i, axis in enumerate(torch.eye(wide)) for sign in (1.0, -1.0) for _ in range(wide - i)
+    ]
+    renders = Renders(torch.stack(often), extractor="x")
+    draw = torch.Generator().manual_seed(0)
+    own = torch.nn.functional.normalize(torch.randn(LEADING + 2, wide, generator=draw), dim=1)
+    found = renders.distances({(i, 0): reading(row.tolist()) for i, row in enumerate(own)})
+    assert "frechet" not in found  # LEADING + 2 videos are too few for LEADING + 3 numbers
+    one, other = ((x.double() * wide**0.5)[:, :LEADING] for x in (own, torch.stack(often)))
+    by_hand = gaussian_distance(one.mean(0), one.T.cov(), other.mean(0), other.T.cov())
+    assert found["leading"]["mean"] == pytest.approx(by_hand, rel=1e-6)
+    assert (found["leading"]["error"] or 0.0) > 0
+
+
+def test_the_difference_of_distances_is_that_of_the_rows() -> None:
+    draw = torch.Generator().manual_seed(1)
+    renders = Renders(torch.randn(8, 2, generator=draw), extractor="x")
+    one, other = (
+        {(i, i % 2): reading(row.tolist()) for i, row in enumerate(torch.randn(6, 2, generator=draw))}
+        for _ in range(2)
+    )
+    before, after, apart = renders.distances(one), renders.distances(other), renders.differences(one, other)
+    assert apart.keys() == {"kernel", "frechet", "leading"}
+    for name, (difference, error) in apart.items():
+        assert difference == pytest.approx((after[name]["mean"] or 0.0) - (before[name]["mean"] or 0.0))
+        assert error is not None
+        assert error > 0
+    for difference, error in renders.differences(one, one).values():
+        assert difference == error == 0
 
 
 def test_a_difference_beyond_the_full_row_s_error_is_stated() -> None:
@@ -290,11 +328,16 @@ def test_a_difference_beyond_the_full_row_s_error_is_stated() -> None:
         return {(i, 0): {**reading([1.0, 0.0]), "score": x, "cpu": x} for i, x in enumerate(scores)}
 
     full, pool = of(1.0, 3.0, 90.0), torch.eye(2)  # of the first two: 2 ± 1
-    near, far = compare(full, of(0.5, 2.5), pool), compare(full, of(0.5, 0.5), pool)
+    renders = Renders(torch.eye(2), extractor="x")
+    near, far = (compare(full, of(0.5, last), pool, renders) for last in (2.5, 0.5))
     assert near["score"] == {"difference": -0.5, "error": pytest.approx(0.0), "within": True}
     assert far["score"] == {"difference": -1.5, "error": pytest.approx(1.0), "within": False}
     assert "cpu" not in near
-    assert compare(full, of(0.5), pool)["score"] == {"difference": -0.5, "error": None, "within": None}
+    assert compare(full, of(0.5), pool, renders)["score"] == {
+        "difference": -0.5,
+        "error": None,
+        "within": None,
+    }
 
 
 def test_rows_of_students_are_compared_with_the_full_row_of_their_guidance() -> None:
@@ -307,8 +350,9 @@ def test_rows_of_students_are_compared_with_the_full_row_of_their_guidance() -> 
         "oscillate-8-8",
         "demo",
     )
-    found = comparisons(dict.fromkeys((*names, "constant-256-128"), own), torch.eye(2))
-    assert list(found) == ["constant-8-8", "constant-4-4"]
+    renders = Renders(torch.eye(2), extractor="x")
+    found = comparisons(dict.fromkeys((*names, "constant-256-128", "truth"), own), torch.eye(2), renders)
+    assert list(found) == ["truth of constant-256-128", "constant-8-8", "constant-4-4"]
     assert found["constant-4-4"]["videos"] == 1
 
 
