@@ -17,7 +17,8 @@ class LearnedSchedule(nn.Module):
     decides how much a Monte-Carlo estimate of it varies (arXiv 2107.00630, section 5.1). Piece k
     takes softmax(logits)_k of the time, so the log-SNR falls strictly and its inverse is exact; it starts as a
     straight line. `logits` gets its gradient from `variance_loss` alone, beside or after the network's training: any
-    other loss would only move it to the levels that are easy.
+    other loss would only move it to the levels that are easy. It may lie on the CPU whatever the network's device is,
+    and should when it samples: the times of a sampling loop lie there, and logits on a GPU would be fetched each step.
 
     Raises:
         ValueError: a range that is not finite and increasing, or no bins.
