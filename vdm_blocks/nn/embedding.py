@@ -57,7 +57,8 @@ class ScalarEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeds `x`, any shape."""
-        wave = sinusoid(x * self.scale, self.features).to(next(self.mlp.parameters()).dtype)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # a rounded angle is a wrong one
+        wave = sinusoid(wide * self.scale, self.features).to(next(self.mlp.parameters()).dtype)
         out: Tensor = self.mlp(wave)
         return out
 
