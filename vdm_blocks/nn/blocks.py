@@ -90,8 +90,10 @@ def film_of(film: Tensor, x: Tensor, parts: int) -> tuple[Tensor, ...]:
 def modulated_norm(x: Tensor, film: Tensor, norm: nn.Module | None = None) -> Tensor:
     """(1 + scale) norm(x) + shift, with (scale, shift) = `film`, (B, 2 C) or (B, T, 2 C).
 
-    Without a `norm` it is layer normalisation of each position's channels.
+    Without a `norm` it is layer normalisation of each position's channels. That is given a gain of ones, with which
+    torch's CPU kernel takes a way twice as fast as without.
     """
     scale, shift = film_of(film, x, 2)
-    normed = F.layer_norm(to_last(x), (x.shape[1],)) if norm is None else to_last(norm(x))
+    channels = x.shape[1]
+    normed = F.layer_norm(to_last(x), (channels,), x.new_ones(channels)) if norm is None else to_last(norm(x))
     return from_last(torch.addcmul(shift, normed, 1 + scale))
