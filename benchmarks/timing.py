@@ -13,15 +13,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 PAGE_HEAD = """# Benchmarks
 
 How fast the networks and blocks are beside other libraries', beside the machine, and beside their naive forms. Each
 table was written by the command above it, which measures all that it compares in interleaved rounds of one process, in
-another order each round, in float32. The machine was shared with other work while it ran, so times are **CPU time of
-the process** on one thread, the least over the rounds; a ratio is the median over the rounds of the ratios within one
-round. Wall time, where it stands, says how busy the machine was. malloc kept its pages (MALLOC_MMAP_MAX_=0,
+another order each round, in float32. The machine is a small virtual one, shared with other work, so times are **CPU
+time of the process** on one thread, the least over the rounds; a ratio is the median over the rounds of the ratios
+within one round. Wall time, where it stands, says how busy the machine was. malloc kept its pages (MALLOC_MMAP_MAX_=0,
 MALLOC_TRIM_THRESHOLD_=2147483648), which spares everybody the page faults of large tensors.
 """
 
@@ -57,8 +57,15 @@ def times_as_fast(ours: Entry, theirs: Entry) -> float:
 
 
 def operations(run: Callable[[], object]) -> int:
-    """Floating-point operations of the convolutions and matrix products of `run`."""
-    counter = FlopCounterMode(display=False)
+    """Floating-point operations of the convolutions and matrix products of `run`, those of fused attention included."""
+    aten = torch.ops.aten
+    fused = {
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda *args, **_: sdpa_flop_count(*args[:3]),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *args, **_: (
+            sdpa_backward_flop_count(*args[:4])
+        ),
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=fused)
     with counter:
         run()
     return counter.get_total_flops()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import blocks, bounded, networks, peers, recompute, timing
+from benchmarks import blocks, bounded, floor, networks, peers, recompute, timing
 
 
 def foreign() -> peers.Peer:
@@ -37,8 +37,10 @@ def cells() -> list[networks.Cell]:
 def test_every_network_is_measured_both_ways(cells: list[networks.Cell]) -> None:
     assert [cell.backward for cell in cells] == [False, True]
     for cell in cells:
-        ours, theirs = cell.networks
-        assert [len(one.cpu) for one in cell.networks] == [2, 2]
+        ours, also, theirs = cell.networks
+        assert cell.peers == [theirs]
+        assert {len(one.cpu) for one in cell.networks} == {2 if cell.backward else 4}
+        assert (also.operations > ours.operations) is (not cell.backward)
         assert theirs.parameters == 12
         assert theirs.operations == 2 * 9 * 64 * (
             2 if cell.backward else 1
@@ -51,7 +53,7 @@ def test_every_network_is_measured_both_ways(cells: list[networks.Cell]) -> None
 
 def test_the_memory_of_training_is_the_tensors_held(cells: list[networks.Cell]) -> None:
     """The prediction, its square's parts and the gradients of twelve weights, not the whole profile's sum."""
-    peak = cells[1].networks[1].peak
+    peak = cells[1].networks[-1].peak
     assert peak is not None
     video = 4 * 3 * 64
     assert 2 * video < peak < 5 * video + 1024
@@ -59,7 +61,7 @@ def test_the_memory_of_training_is_the_tensors_held(cells: list[networks.Cell]) 
 
 def test_the_section_holds_every_network_and_aim(cells: list[networks.Cell]) -> None:
     text = networks.section(cells, "the blocks")
-    assert text.count("| tiny, 2x4x8, ") == 4
+    assert text.count("| tiny, 2x4x8, ") == 6
     assert "| diffusers | training memory | <= 0.25 |" in text
     assert "| the ceiling | 35M, forward | >= 60% |  | not measured |" in text
     assert text.count(" at 16x24x40 ") == 4
@@ -114,6 +116,27 @@ def test_a_row_of_bounded_memory_compares_tiles_with_the_whole(norm: str) -> Non
     assert float(row["apart"]) < 1e-4
     text = bounded.section([row], [5], 64, 96)
     assert f"| a {norm} | {row['tile']} | 5 |" in text
+
+
+def test_operations_count_fused_attention_both_ways() -> None:
+    q = torch.randn(1, 2, 64, 8, requires_grad=True)
+    product = 2 * 2 * 64 * 64 * 8
+
+    def run() -> None:
+        torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()
+
+    assert timing.operations(run) == (2 + 5) * product
+
+
+def test_the_parts_of_a_forward_are_all_there() -> None:
+    rows = floor.measure("tiny", (4, 64, 64), 1)
+    work = {row[1]: float(row[3]) for row in rows}
+    assert set(work) >= {"3x3 and 2x2 convolutions", "1x1 convolutions", "norms", "SiLU", "**the network**"}
+    z_t, network = torch.randn(1, 3, 4, 64, 64), networks.unet("tiny")
+    whole = timing.operations(torch.no_grad()(lambda: networks.call(network, z_t))) / 1e9
+    assert {rows[-1][3], rows[-2][3], rows[-3][3]} == {f"{whole:.1f}"} != {"0.0"}
+    assert sum(list(work.values())[:-3]) == pytest.approx(whole, abs=0.3)
+    assert floor.section(rows, 1).count("| tiny, 4x64x64 |") == len(rows)
 
 
 def test_what_is_recomputed_is_not_held() -> None:
