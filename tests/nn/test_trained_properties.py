@@ -1,4 +1,7 @@
-"""What each block is for, learned: a task that needs it is solved with it, and not with it removed."""
+"""What each block is for, learned: a task that needs it is solved with it, and not with it removed.
+
+Left out are `SpatialUpsample` and `BlurUpsample`, which enlarge what a linear map has made and learn nothing by it.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,28 @@ from torch import Tensor, nn
 
 from vdm_blocks.nn import (
     AttentionPool,
+    BlurDownsample,
+    ChannelNorm,
     FactorizedConv,
     FourierLogSNREmbedding,
+    FrameGroupNorm,
     FramePositions,
     JoinedTextAttention,
     JointAttention,
     LogSNREmbedding,
+    MagnitudeNorm,
     MeanPool,
     Pointwise,
     ResidualBlock,
+    RMSNorm,
     Rotary,
     ScalarEmbedding,
     SpatialAttention,
     SpatialConv,
+    SpatialDownsample,
     TemporalAttention,
+    TemporalDownsample,
+    TemporalUpsample,
     TextAttention,
     from_last,
     to_last,
@@ -67,6 +78,35 @@ def frame_before(draw: Draw) -> Example:
     return Example(one_hot(seen), (), answer)
 
 
+def to_the_left(draw: Draw) -> Example:
+    """What is one place to the left?"""
+    seen = kinds(draw, B, T, SIDE, SIDE)
+    answer = seen.roll(1, 3)
+    answer[..., 0] = -100
+    return Example(one_hot(seen), (), answer)
+
+
+def second_of_two(draw: Draw) -> Example:
+    """What does the second frame of each pair show here?"""
+    seen = kinds(draw, B, T, SIDE, SIDE)
+    return Example(one_hot(seen), (), seen[:, 1::2])
+
+
+def and_the_next(draw: Draw) -> Example:
+    """In twice the frames: what is here, and then the kind that comes after it."""
+    seen = kinds(draw, B, T, SIDE, SIDE)
+    return Example(one_hot(seen), (), torch.stack([seen, (seen + 1) % KINDS], dim=2).flatten(1, 2))
+
+
+def share_of_the_length(draw: Draw) -> Example:
+    """Is the first channel's share of a place's length low, middling or high, however bright the frame is?"""
+    x = F.normalize(torch.randn(B, T, SIDE, SIDE, KINDS + 1, generator=draw), dim=-1)
+    share, third = x[..., 0], 0.2245  # in five dimensions a third of all directions lies within it
+    answer = (share > third).long() + (share > -third).long()
+    answer[(share.abs() - third).abs() < 0.08] = -100
+    return Example(from_last(x * (5 * torch.rand(B, T, 1, 1, 1, generator=draw)).exp()), (), answer)
+
+
 def hidden(draw: Draw, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """A kind for each row of (rows, places), and a picture of nothing but that kind at one random place."""
     kind = kinds(draw, shape[0])
@@ -78,6 +118,13 @@ def somewhere_in_the_frame(draw: Draw) -> Example:
     """What is hidden at one place of this frame?"""
     kind, seen = hidden(draw, (B * T, SIDE * SIDE))
     return Example(one_hot(seen.view(B, T, SIDE, SIDE)), (), everywhere(kind.view(B, T)))
+
+
+def somewhere_in_each_quarter(draw: Draw) -> Example:
+    """What is hidden at one place of each 2 x 2 patch?"""
+    kind, seen = hidden(draw, (B * T * 2 * 2, 4))
+    frames = seen.view(B, T, 2, 2, 2, 2).transpose(3, 4).reshape(B, T, 4, 4)
+    return Example(one_hot(frames), (), kind.view(B, T, 2, 2))
 
 
 def somewhere_in_the_clip(draw: Draw) -> Example:
@@ -145,6 +192,26 @@ class Numbered(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + from_last(self.layer(T)[:, :, None, None])
+
+
+class Thinned(nn.Module):
+    """Every second one along these axes, and nothing of the others."""
+
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis in self.axes:
+            x = x[(slice(None),) * axis + (slice(None, None, 2),)]
+        return x
+
+
+class Doubled(nn.Module):
+    """Every frame twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(2, 2)
 
 
 class Line(nn.Linear):
@@ -221,7 +288,26 @@ EMBEDDINGS: dict[str, Callable[[], nn.Module]] = {
     "Fourier waves": lambda: Added(FourierLogSNREmbedding(CHANNELS)),
 }
 
+NORMS: dict[str, Callable[[], nn.Module]] = {
+    "channels": lambda: ChannelNorm(CHANNELS),
+    "root mean square": lambda: RMSNorm(CHANNELS),
+    "magnitude": MagnitudeNorm,
+    "groups of a frame": lambda: FrameGroupNorm(1, CHANNELS),
+}
+
 NEEDS = {
+    "spatial taps": Need(make=lambda: SpatialConv(CHANNELS, CHANNELS), task=to_the_left,
+                         without=lambda: SpatialConv(CHANNELS, CHANNELS, 1)),
+    "fewer pixels": Need(make=lambda: SpatialDownsample(CHANNELS, CHANNELS), task=somewhere_in_each_quarter,
+                         without=lambda: Thinned(3, 4), chance=7 / 16),  # one place in four is kept
+    "fewer pixels, blurred": Need(make=BlurDownsample, task=somewhere_in_each_quarter,
+                                  without=lambda: Thinned(3, 4), chance=7 / 16),
+    "fewer frames": Need(make=lambda: TemporalDownsample(CHANNELS), task=second_of_two, without=lambda: Thinned(2)),
+    "more frames": Need(make=lambda: TemporalUpsample(CHANNELS), task=and_the_next, without=Doubled, chance=1 / 2),
+    **{f"norm, {name}": Need(make=layer, task=share_of_the_length, steps=300,
+                             chance=2 / 3)  # the sign, and never the middle
+       for name, layer in NORMS.items()},
+    "mean pool": Need(make=lambda: Added(MeanPool(KINDS + 1, CHANNELS)), task=somewhere_in_the_caption, told=True),
     "temporal tap": Need(make=lambda: FactorizedConv(CHANNELS, CHANNELS, 1), task=frame_before,
                          without=lambda: SpatialConv(CHANNELS, CHANNELS, 1)),
     "causal temporal tap": Need(make=lambda: FactorizedConv(CHANNELS, CHANNELS, 1, causal=True), task=frame_before,
