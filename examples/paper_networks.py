@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from vdm_blocks.models import VideoUNet
-from vdm_blocks.models.presets import imagen_video
+from vdm_blocks import VideoUNet, imagen_video
 
 
 def main() -> None:

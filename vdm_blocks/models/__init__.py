@@ -8,7 +8,9 @@ from vdm_blocks.models.context_spec import (
     MeanPoolSpec,
     SinusoidSpec,
 )
+from vdm_blocks.models.cost import Cost, DeviceSpeed, cost_of
 from vdm_blocks.models.inflate import Inflated, Inflation, inflate, inflate_unet
+from vdm_blocks.models.presets import Preset, imagen, imagen_video, vdm
 from vdm_blocks.models.spec import (
     ChannelNormSpec,
     GroupNormSpec,
@@ -30,6 +32,8 @@ from vdm_blocks.models.unet import VideoUNet
 __all__ = [
     "AttentionPoolSpec",
     "ChannelNormSpec",
+    "Cost",
+    "DeviceSpeed",
     "FactorizedSpec",
     "FourierSpec",
     "GroupNormSpec",
@@ -41,6 +45,7 @@ __all__ = [
     "LevelSpec",
     "MagnitudeNormSpec",
     "MeanPoolSpec",
+    "Preset",
     "RMSNormSpec",
     "SinusoidSpec",
     "SpatialAttentionSpec",
@@ -53,6 +58,10 @@ __all__ = [
     "VideoTransformer",
     "VideoUNet",
     "build_network",
+    "cost_of",
+    "imagen",
+    "imagen_video",
     "inflate",
     "inflate_unet",
+    "vdm",
 ]

@@ -1,7 +1,7 @@
 """Causal layers and networks run in time: a few frames in, the same few out, and a cache of what was.
 
 The results are those of the whole clip (of two frames or more: a clip of one frame is a picture), in memory that
-does not grow with it.
+does not grow with it, as long as attention has a window: without one it sees all frames there were, and keeps them.
 """
 
 from __future__ import annotations
