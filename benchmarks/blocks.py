@@ -26,6 +26,7 @@ from vdm_blocks.nn import (
     RMSNorm,
     SpatialAttention,
     SpatialConv,
+    SpatialDownsample,
     TemporalAttention,
     TemporalConv,
     attend_by_products,
@@ -114,7 +115,17 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
         naive=lambda v: F.linear(to_last(v), pointwise.weight, pointwise.bias),
         x=last,
         naive_x=last,
-        chosen="float32 on a CPU, 65,536 numbers or more: a 1x1 conv2d; otherwise `linear`",
+        chosen="float32 on a CPU, 128 rows and 6 million products or more: a 1x1 conv2d; otherwise `linear`",
+    )
+
+    down = SpatialDownsample(c, c)
+    yield Pair(
+        name="SpatialDownsample / patches, linear",
+        ours=down,
+        naive=lambda v: from_last(F.linear(patches(v), down.map.weight, down.map.bias)),
+        x=last,
+        naive_x=x,
+        chosen="always: conv2d with a stride of 2",
     )
 
     channel, root = ChannelNorm(c), RMSNorm(c)
@@ -173,6 +184,11 @@ def pairs(shape: tuple[int, int, int, int, int]) -> Iterator[Pair]:
             naive_x=q,
             chosen="products up to 32 tokens on a CPU (256 in half precision), SDPA beyond and elsewhere",
         )
+
+
+def patches(video: Tensor) -> Tensor:
+    """Each 2 x 2 patch of pixels as the channels of one position, channels last."""
+    return rearrange(video, "b c t (h p) (w q) -> b t h w (c p q)", p=2, q=2)
 
 
 def naive_attention(

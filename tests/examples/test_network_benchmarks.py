@@ -99,7 +99,7 @@ def test_the_blocks_agree_with_their_naive_forms(
     monkeypatch.setattr(sys, "argv", command)
     blocks.main()
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + 10
+    assert len(rows) == 2 + 11
     assert capsys.readouterr().out.strip() in page.read_text()
 
 
