@@ -4,8 +4,8 @@ First its guidance, into a network that is told the scale, where the stage is gu
 its steps, by the stage's own method or another (`--method`): halved again and again (arXiv 2202.00512), or at once, by
 multistep consistency, consistency or distribution matching. Everything random is drawn by (seed, update), so a run
 that was killed goes on as if nothing had happened. Writes every student's weights, ladder.json, the logs and their
-pictures to runs/students/STAGE-WEIGHTS, and what is shipped to weights/students/STAGE.safetensors. `rungs.py` measures
-what came of it.
+pictures to runs/students/STAGE-WEIGHTS, what is shipped to weights/students/STAGE.safetensors, and rungs of fewer steps
+than that to weights/students/few/STAGE-STEPS.safetensors. `rungs.py` measures what came of it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pathlib import Path
 
 import torch
 from distill_methods import consistency_of, guidance_of, halving_of, matching_of, multistep_of
-from distill_parts import Autocast, Half, Teller, ToldScales, blank, model, muon, recipe_for
+from distill_parts import Autocast, Half, Teller, ToldScales, model, muon, recipe_for, write_student
 from distilled_stages import (
     METHODS,
     SCALES,
+    few_student,
     is_guided,
     jumps_of,
     network_of,
@@ -53,12 +54,10 @@ from vdm_blocks.distillation import (
     Ladder,
     Lesson,
     Rung,
-    ScaleAdapter,
     ToldGuidance,
     distill,
     fit_direction,
     learn,
-    save_student,
 )
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.sampling import DDIM
@@ -104,6 +103,7 @@ class Distillation:
             captions,
             batch=self.recipe.batch,
             seed=args.seed,
+            pictures=self.recipe.pictures,
             data=args.data,
             workers=args.workers,
             device=self.device,
@@ -113,7 +113,9 @@ class Distillation:
     def identify(self) -> None:
         """Refuses a folder in which the same weights are distilled otherwise."""
         # Each method's own updates are told by its state and by ladder.json.
-        common = replace(self.recipe, halving=0, direct=0, method="", rule=DDIM(), shipped=0)
+        common = replace(
+            self.recipe, halving=0, first=0, direct=0, rung_rate=1.0, method="", rule=DDIM(), shipped=0
+        )
         own = {"seed": self.args.seed, "recipe": repr(common), "plan": repr(self.plan)}
         own |= {"data": str(self.args.data), "float32": self.args.float32}
         own |= {"judge": [self.args.judge_seeds, self.args.judge_clips]}
@@ -144,6 +146,10 @@ class Distillation:
         if ladder.stopped is not None:
             print(f"{self.plan.name}: stopped, and no weights are shipped: {ladder.stopped}")
             return
+        for own in ladder.rungs:
+            if own.rung.steps < self.recipe.shipped:
+                path = few_student(self.plan, own.rung.steps, Path(self.args.students))
+                self.write(self.folder / own.weights, own.rung.steps, path)
         if self.recipe.method == "progressive":
             best = [r for r in ladder.rungs if r.rung.steps >= self.recipe.shipped] or list(ladder.rungs[:1])
             self.ship(self.folder / best[-1].weights, best[-1].rung.steps)
@@ -174,7 +180,7 @@ class Distillation:
             return student
         made = guidance_of(self.plan, teacher, student, SCALES)
         distiller = Autocast(made, self.device, enabled=not self.args.float32)
-        lesson = Lesson(updates=self.recipe.guidance, rate=self.recipe.rate)
+        lesson = Lesson(updates=self.recipe.guidance, rate=self.recipe.rate, average=self.recipe.average)
         state = self.folder / "guidance.state.safetensors"
         if not state.exists():
             first = [self.batches(number) for number in range(self.recipe.fitted)]
@@ -206,8 +212,15 @@ class Distillation:
         rungs = []
         steps = self.recipe.start // 2
         while steps >= self.end:
-            more = 2 if steps <= 2 else 1
-            rungs.append(Rung(steps=steps, updates=more * self.recipe.halving, rate=self.recipe.rung_rate))
+            updates = (2 if steps <= 2 else 1) * self.recipe.halving
+            rungs.append(
+                Rung(
+                    steps=steps,
+                    updates=updates if rungs else self.recipe.first or updates,
+                    rate=self.recipe.rung_rate,
+                    average=self.recipe.average,
+                )
+            )
             steps //= 2
         teller = self.teller("rungs", rungs)
         begins = {
@@ -316,11 +329,16 @@ class Distillation:
         return judged(self.plan, stage, self.captions, seeds=seeds, clips=clips)
 
     def ship(self, weights: Path, steps: int) -> None:
+        """Writes the student that the demo takes, and its logs."""
+        out = Path(self.args.students)
+        self.write(weights, steps, out / f"{self.plan.name}.safetensors")
+        logs = {"rungs" if self.method == "progressive" else weights.stem: "steps", "guidance": "guidance"}
+        for log, name in logs.items():
+            if (self.folder / f"{log}.csv").exists():
+                shutil.copyfile(self.folder / f"{log}.csv", out / f"{self.plan.name}-{name}.csv")
+
+    def write(self, weights: Path, steps: int, path: Path) -> None:
         """Writes a student's weights in half precision."""
-        student = model_of(self.plan, blank(self.plan))
-        student.load_state_dict(load_file(weights))
-        network = network_of(student)
-        assert isinstance(network, VideoUNet | ScaleAdapter)
         notes = {
             "stage": self.plan.name,
             "teacher": short_hash(self.weights),
@@ -329,14 +347,7 @@ class Distillation:
             "recipe": repr(self.recipe),
             "seed": str(self.args.seed),
         }
-        out = Path(self.args.students)
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / f"{self.plan.name}.safetensors"
-        save_student(path, network, notes=notes)
-        logs = {"rungs" if self.method == "progressive" else weights.stem: "steps", "guidance": "guidance"}
-        for log, name in logs.items():
-            if (self.folder / f"{log}.csv").exists():
-                shutil.copyfile(self.folder / f"{log}.csv", out / f"{self.plan.name}-{name}.csv")
+        write_student(self.plan, weights, path, notes)
         print(f"{self.plan.name}: wrote {path}, {weights.stem} ({file_hash(path)[:12]})", flush=True)
 
 

@@ -28,30 +28,36 @@ CRITIC = 5
 """Updates of the critic for each of the student's."""
 
 
-def emphasis_of(student: ModelDenoiser) -> Emphasis | None:
-    """The residual network's precision, as in training."""
+def emphasis_of(plan: Plan, student: ModelDenoiser) -> Emphasis | None:
+    """How much an error counts: relative to the guidance scale, which what is aimed at grows with.
+
+    Times the residual network's precision, as in training.
+    """
     network = student.network
-    return network.precision if isinstance(network, ResidualNetwork) else None
+    own = network.precision if isinstance(network, ResidualNetwork) else None
+    if not is_guided(plan):
+        return own
+
+    def by_scale(logsnr: Tensor, cond: Conditioning) -> Tensor:
+        plain = logsnr.new_ones(logsnr.shape) if own is None else own(logsnr, cond)
+        scale = guidance_scale_of(cond).to(plain)
+        return plain / (scale[:, None] if plain.ndim > scale.ndim else scale).square()
+
+    return by_scale
 
 
 def guidance_of(
     plan: Plan, teacher: Denoiser, student: ModelDenoiser, scales: ScaleRange
 ) -> GuidanceDistiller:
-    """Guidance into one evaluation; an error counts relative to the scale, which the target grows with."""
-    emphasis = emphasis_of(student)
-
-    def by_scale(logsnr: Tensor, cond: Conditioning) -> Tensor:
-        plain = logsnr.new_ones(logsnr.shape) if emphasis is None else emphasis(logsnr, cond)
-        scale = guidance_scale_of(cond).to(plain)
-        return plain / (scale[:, None] if plain.ndim > scale.ndim else scale).square()
-
-    return GuidanceDistiller(teacher, student, scales, noise=plan.noise, emphasis=by_scale)
+    """Guidance into one evaluation."""
+    return GuidanceDistiller(teacher, student, scales, noise=plan.noise, emphasis=emphasis_of(plan, student))
 
 
 def halving_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, jumps: Jumps) -> Distiller:
     """Two steps in one."""
-    emphasis = emphasis_of(student)
-    return ProgressiveDistiller(teacher, student, jumps, noise=plan.noise, emphasis=emphasis)
+    return ProgressiveDistiller(
+        teacher, student, jumps, noise=plan.noise, emphasis=emphasis_of(plan, student)
+    )
 
 
 def multistep_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, steps: int, fine: int) -> Distiller:
@@ -63,13 +69,13 @@ def multistep_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, steps: i
         steps=times_of(plan, fine),
         adjust=0.0 if is_guided(plan) else 0.75,
         noise=plan.noise,
-        emphasis=emphasis_of(student),
+        emphasis=emphasis_of(plan, student),
     )
 
 
 def consistency_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, fine: int) -> Distiller:
     """From any time of a grid of `fine` steps to the clean end."""
-    times, emphasis = times_of(plan, fine), emphasis_of(student)
+    times, emphasis = times_of(plan, fine), emphasis_of(plan, student)
     return ConsistencyDistiller(teacher, student, times, noise=plan.noise, emphasis=emphasis)
 
 

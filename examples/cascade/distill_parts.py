@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
-from distilled_stages import RECIPES, SCALES, Recipe, is_guided, told_scales
+from distilled_stages import RECIPES, SCALES, Recipe, is_guided, network_of, told_scales
 from muon import Muon
+from safetensors.torch import load_file
+from sampling import model_of
 from stages import Plan
 from torch import Tensor, nn
 from train import Log
 
 from vdm_blocks.denoisers import DenoiserWrapper, ModelDenoiser
 from vdm_blocks.diffusion.noise import NoiseSource
-from vdm_blocks.distillation import Distiller, Lesson, ScaleAdapter, with_guidance_scale
+from vdm_blocks.distillation import Distiller, Lesson, ScaleAdapter, save_student, with_guidance_scale
 from vdm_blocks.distillation.learn import Parameters
 from vdm_blocks.models import VideoUNet, build_network
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
@@ -127,12 +129,22 @@ def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
     return told_scales(plan, unet)
 
 
+def write_student(plan: Plan, weights: Path, path: Path, notes: Mapping[str, str]) -> None:
+    """Weights of a run as a student's file, in half precision."""
+    student = model_of(plan, blank(plan))
+    student.load_state_dict(load_file(weights))
+    network = network_of(student)
+    assert isinstance(network, VideoUNet | ScaleAdapter)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_student(path, network, notes=notes)
+
+
 def recipe_for(plan: Plan, args: argparse.Namespace) -> Recipe:
     """The stage's recipe with what the command line says, or next to nothing of it for --smoke."""
     recipe = RECIPES[plan.name]
     if args.smoke:
         return replace(
-            recipe, start=4, guidance=min(recipe.guidance, 2), fitted=1, halving=1, direct=1, batch=1
+            recipe, start=4, guidance=min(recipe.guidance, 2), fitted=1, halving=1, first=0, direct=1, batch=1
         )
     start = args.start if args.start is not None else recipe.start
     end = args.end or 1
@@ -144,6 +156,7 @@ def recipe_for(plan: Plan, args: argparse.Namespace) -> Recipe:
         start=start,
         guidance=max(1, round(guidance * args.effort)) if recipe.guidance else 0,
         halving=max(1, round((args.updates or recipe.halving) * args.effort)),
+        first=round((0 if args.updates else recipe.first) * args.effort),
         direct=max(1, round((args.updates or recipe.direct) * args.effort)),
         batch=args.batch or recipe.batch,
     )

@@ -26,6 +26,7 @@ from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshol
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.distillation import (
     DistilledGuidance,
+    FreshNoise,
     Jumps,
     ScaleAdapter,
     ScaleRange,
@@ -36,11 +37,21 @@ from vdm_blocks.sampling import DDIM, Ancestral, StepRule, uniform_times
 from vdm_blocks.types import Denoiser
 
 STUDENTS = WEIGHTS / "students"
+FEW = "few"
+"""The folder beside the shipped students, in no checkout, of those that were distilled for fewer steps."""
 STEPS = 8
 """Of the rung that is shipped, where a stage's recipe says nothing else."""
 SCALES = ScaleRange(low=1.0, high=16.0, power=2.0)
 """The guidance scales that a student learns: off, to beyond the oscillating 15, the low ones more often."""
-METHODS = ("guidance", "progressive", "multistep", "consistency", "matching")
+RULES: dict[str, StepRule[Any]] = {
+    "guidance": DDIM(),
+    "progressive": DDIM(),
+    "multistep": DDIM(),
+    "consistency": FreshNoise(),
+    "matching": FreshNoise(),
+}
+"""By which the students of each method are sampled; what is shipped, by the recipe's rule."""
+METHODS = tuple(RULES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +64,11 @@ class Recipe:
         guidance: updates that teach the student the guidance scale; 0 for a stage whose guidance is off.
         fitted: batches that the direction of guidance is fitted to before.
         halving: updates of a rung, twice as many for 2 steps and 1.
+        first: of the first rung, which learns more of guidance besides; 0 for as many as another.
         direct: updates of a method that goes straight to few steps.
         batch: clips, or packs of pictures, of an update.
+        pictures: the share of updates on packs; None is that of the training's last phase.
+        average: decay of the running average that the student of guidance and the rungs end as; 0 is none.
         rate: learning rate of the guidance at its start.
         quick: factor on it for what the student has that its teacher has not.
         rung_rate: of a rung, and of other methods.
@@ -69,8 +83,11 @@ class Recipe:
     guidance: int = 0
     fitted: int = 32
     halving: int = 40
+    first: int = 0
     direct: int = 120
     batch: int = 2
+    pictures: float | None = None
+    average: float = 0.0
     rate: float = 1e-3
     quick: float = 2.0
     rung_rate: float = 5e-4
@@ -83,10 +100,14 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "1-base": Recipe(
         full=256,
-        guidance=480,
-        halving=60,
-        direct=400,
+        start=16,
+        guidance=500,
+        halving=160,
+        first=320,
+        direct=200,
         batch=3,
+        pictures=0.7,
+        average=0.95,
         rate=3e-4,
         rung_rate=2e-4,
         last=0.0,
@@ -188,6 +209,27 @@ def find_student(plan: Plan, folder: Path = STUDENTS) -> Path:
     return path
 
 
+def few_student(plan: Plan, steps: int, folder: Path = STUDENTS) -> Path:
+    """Where the student lies that was distilled for so many steps, fewer than are shipped."""
+    return folder / FEW / f"{plan.name}-{steps}.safetensors"
+
+
+def rule_of(plan: Plan, student: Path) -> StepRule[Any]:
+    """By which a student is sampled: the recipe's rule if it is the shipped one, else that of its own method.
+
+    Raises:
+        ValueError: a student of few steps that does not say its method.
+    """
+    if student.parent.name != FEW:
+        return RECIPES[plan.name].rule
+    method = read_info(student).notes.get("method")
+    if method not in RULES:
+        raise ValueError(
+            f"{student} says method {method!r}, and there are {', '.join(RULES)}; distil it anew"
+        )
+    return RULES[method]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """A stage's weights, how many steps to take with them, and whether they are a student's.
@@ -206,7 +248,8 @@ def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> Chosen:
     """What the demo's `--steps` means for a stage.
 
     'default' is the student in as many steps as it was distilled to, and 'full' the teacher in its own number; a number
-    up to 8 is the student's, a larger one the teacher's. Where the student is missing, or is that of other weights
+    up to 8 is the student's, a larger one the teacher's. A student that was distilled for the number is taken before
+    the one that is shipped (`few_student`). Where the student is missing, or is that of other weights
     than the teacher's in `weights`, the teacher stands in for it.
 
     Raises:
@@ -225,6 +268,9 @@ def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> Chosen:
             why = "its student is that of other weights"
         else:
             count = RECIPES[plan.name].shipped if steps == "default" else count
+            own = few_student(plan, count, student.parent)
+            if own.is_file() and read_info(own).notes.get("teacher") == short_hash(teacher):
+                student = own
             return Chosen(weights=student, steps=count, student=True)
     return Chosen(weights=teacher, steps=count, student=False, why=why)
 
@@ -238,5 +284,6 @@ def load_chosen(plan: Plan, chosen: Chosen, sampling: Sampling | None = None) ->
     """The stage of the chosen weights."""
     sampling = SAMPLING[plan.name] if sampling is None else sampling
     if chosen.student:
-        return student_stage(plan, load_student(chosen.weights), chosen.steps, sampling)
+        rule = rule_of(plan, chosen.weights)
+        return student_stage(plan, load_student(chosen.weights), chosen.steps, sampling, rule)
     return stage_for(plan, load_network(chosen.weights), replace(sampling, steps=chosen.steps))

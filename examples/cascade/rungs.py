@@ -14,42 +14,45 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from distill_parts import blank
-from distilled_stages import RECIPES, student_stage, times_of
+from distilled_stages import RECIPES, RULES, student_stage, times_of
 from judge import Judge
 from ledger import Ledger, Progress, Row
 from material import Captions
 from memory import keep_memory
 from rungs_page import tables, write_page
 from safetensors.torch import load_file
-from sampling import SAMPLING, WEIGHTS, Sampling, find_weights, model_of, oscillating, stage_for
+from sampling import (
+    OSCILLATING,
+    SAMPLING,
+    WEIGHTS,
+    Sampling,
+    find_weights,
+    model_of,
+    oscillating,
+    stage_for,
+)
 from stages import PLANS, Plan
 from student_measures import case, grid_of, quality, sampled
+from student_readings import readings, total
 from torch import Tensor, nn
 
 from vdm_blocks.cascade import Stage
 from vdm_blocks.checkpoint import file_hash, load_unet, save_tensors
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
-from vdm_blocks.distillation import FreshNoise, ScaleAdapter, load_student
+from vdm_blocks.distillation import ScaleAdapter, load_student
 from vdm_blocks.metrics import psnr
 from vdm_blocks.models import VideoUNet
-from vdm_blocks.sampling import DDIM, StepRule, uniform_times
+from vdm_blocks.sampling import DDIM, uniform_times
 from vdm_blocks.video.pixels import from_bytes, to_bytes
 from vdm_blocks.video.sheet import contact_sheet
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
-RULES: dict[str, StepRule[Any]] = {
-    "rung": DDIM(),
-    "guidance": DDIM(),
-    "multistep": DDIM(),
-    "consistency": FreshNoise(),
-    "matching": FreshNoise(),
-}
-"""By which the students of each method are sampled; what is shipped, by the recipe's rule."""
+MOST = 128
+"""Evaluations of a video that the judge's readings are still made of."""
 ON_UNIFORM = ("uniform", "own")
 """Teachers that are sampled on the uniform grid, whatever the stage's own."""
 
@@ -110,9 +113,15 @@ def stage_of(plan: Plan, variant: Variant, sampling: Sampling) -> tuple[Stage, V
         network.eval()
     inner = network.network if isinstance(network, ScaleAdapter) else network
     assert isinstance(inner, VideoUNet)
-    stepping = RULES.get(variant.method)
+    stepping = RULES.get("progressive" if variant.method == "rung" else variant.method)
     stage = student_stage(plan, network, variant.steps, sampling, stepping)
     return replace(stage, times=times), inner
+
+
+def calls(plan: Plan, variant: Variant) -> int:
+    """Evaluations of one video."""
+    guided = plan.name in OSCILLATING and variant.method in ("teacher", "uniform", "own")
+    return variant.steps * (2 if guided else 1)
 
 
 class Evaluations:
@@ -179,12 +188,17 @@ def measure(plan: Plan, captions: Captions, ledger: Ledger, args: argparse.Names
     rows = []
     for way in ways:
         own = [f"{settings(plan, way, sampling)} to {full} {index}" for index in range(args.seeds)]
-        what = {
+        what: Row = {
             "stage": plan.name,
             "name": way.name,
             "steps": way.steps,
             "weights": file_hash(way.weights)[:12],
         }
+        if plan.unet.cond_channels == 0 and args.readings and calls(plan, way) <= MOST:
+            whole, said = stage_of(plan, way, sampling)[0], settings(plan, way, sampling)
+            what["read"] = total(
+                readings(whole, said, args.readings, captions, ledger, Path(args.kept), quiet=args.quiet)
+            )
         rows.append({**what, "videos": ledger.present(own)})
     sheet(plan, ways, [f"{settings(plan, way, sampling)} to {full} 0" for way in ways], Path(args.kept))
     return rows
@@ -221,6 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("stages", nargs="*", help="1-base ... 7-ssr; all of them by default")
     parser.add_argument("--seeds", type=int, default=4, help="noises, each on a held-out clip of its own")
+    parser.add_argument(
+        "--readings",
+        type=int,
+        default=24,
+        help="captions of which the judge reads the base's videos; 0 for none",
+    )
     parser.add_argument("--full", type=int, help="the teacher's steps; 256 for the base and 128 in the paper")
     parser.add_argument(
         "--oscillate", action="store_true", help="guidance (15, 1) in turn where the paper has it"

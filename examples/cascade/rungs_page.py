@@ -33,7 +33,9 @@ same noise and condition, for values in [-1, 1]. *To held-out clips* is the ener
 frames by 4 by 4 pixels, as they are and without their means, of samples and of held-out clips: lower is better. *Fit*
 is, for the base, the share of what the caption names that the judge reads, and for the others PSNR in dB against the
 true clip, which favours the blurred mean of all that could be there. A figure after ± is the standard deviation over
-{seeds} seeds, each a noise and a held-out clip of its own. The upper stages are measured on a part of their grid."""
+{seeds} seeds, each a noise and a held-out clip of its own. The upper stages are measured on a part of their grid.
+*Read* is of the base alone, over more captions than those seeds': of the things that they name, how many the judge
+reads in the videos; and of the videos, in how many the object itself. Its error is that of so many draws."""
 NOTES = "<!-- notes -->", "<!-- end of notes -->"
 """What stands between these on the page was written by hand, and is kept."""
 
@@ -48,14 +50,17 @@ def entries(rows: Sequence[Row]) -> dict[str, list[Row]]:
                 values = [video[key] for video in row["videos"]]
                 entry[key] = fmean(values)
                 entry[f"{key} spread"] = stdev(values) if len(values) > 1 else 0.0
+            if "read" in row:
+                entry["read"] = row["read"]
             found.setdefault(row["stage"], []).append(entry)
     return found
 
 
 def lines(stage: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The cells of a stage's table."""
+    """The cells of a stage's table, the head first."""
     full = stage[0]
-    return [
+    read = any("read" in row for row in stage)
+    cells = [
         (
             row["name"],
             str(row["steps"]),
@@ -66,17 +71,25 @@ def lines(stage: Sequence[Row]) -> list[tuple[str, ...]]:
             f"{row['distance']:.3f}",
             f"{row['quality']:.3f} ± {row['quality spread']:.3f}",
             f"{row['fit']:.2f} ± {row['fit spread']:.2f}",
+            *([_said(row.get("read"))] if read else []),
         )
         for row in stage
     ]
+    return [(*HEAD, *(["read"] if read else [])), *cells]
+
+
+def _said(read: Row | None) -> str:
+    return (
+        "" if read is None else f"{read['right']} of {read['named']}, {read['object']} of {read['prompts']}"
+    )
 
 
 def tables(rows: Sequence[Row]) -> str:
     """For a terminal."""
     parts = []
     for name, stage in entries(rows).items():
-        cells = [HEAD, *lines(stage)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(HEAD))]
+        cells = lines(stage)
+        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
         made = ["  ".join(c.rjust(width) for c, width in zip(row, widths, strict=True)) for row in cells]
         parts.append("\n".join([name, *made, verdict(stage)]))
     return "\n\n".join(parts)
@@ -108,9 +121,9 @@ def write_page(
         if name not in stages:
             parts.append("Not measured yet.")
             continue
-        cells = ["| " + " | ".join(row) + " |" for row in lines(stages[name])]
-        rule = "|---|" + "--:|" * (len(HEAD) - 1)
-        parts += ["\n".join(["| " + " | ".join(HEAD) + " |", rule, *cells]), verdict(stages[name])]
+        head, *cells = ["| " + " | ".join(row) + " |" for row in lines(stages[name])]
+        rule = "|---|" + "--:|" * (head.count("|") - 2)
+        parts += ["\n".join([head, rule, *cells]), verdict(stages[name])]
     page.write_text("\n\n".join(part for part in parts if part) + "\n")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from material import Captions, lower, raise_, stream, text_of, unpack
-from stages import Plan
+from stages import Phase, Plan
 from torch import Tensor
 
 from vdm_blocks.conditioning.augmentation import ConditioningAugmentation
@@ -18,6 +18,21 @@ from vdm_blocks.types import Conditioning
 
 OFFSET = 10_000_000
 """Samples that the stage's own training does not reach."""
+
+
+def shared(phase: Phase, pictures: float | None) -> Phase:
+    """The phase with another share of packs of pictures; clips take the rest, each among themselves as before."""
+    if pictures is None:
+        return phase
+    packs = pictures / (phase.images + phase.ray_images)
+    clips = (1 - pictures) / (phase.clips + phase.ray_clips)
+    return replace(
+        phase,
+        clips=phase.clips * clips,
+        ray_clips=phase.ray_clips * clips,
+        images=phase.images * packs,
+        ray_images=phase.ray_images * packs,
+    )
 
 
 class StudentBatches:
@@ -31,6 +46,7 @@ class StudentBatches:
         captions: encodes captions.
         batch: clips, or packs of pictures, of a batch.
         seed: of everything.
+        pictures: the share of packs; None is that of the training's last phase.
         data: a folder of captioned clips instead of the scenes.
         workers: processes that make data.
         device: where the batches go.
@@ -44,13 +60,14 @@ class StudentBatches:
         *,
         batch: int,
         seed: int,
+        pictures: float | None = None,
         data: Path | None = None,
         workers: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.plan, self.before, self.captions = plan, before, captions
         self.batch, self.seed, self.workers, self.device = batch, seed, workers, device
-        phase = replace(plan.training.phases[-1], batch=batch)
+        phase = replace(shared(plan.training.phases[-1], pictures), batch=batch)
         self.stream = stream(plan, phase, before, seed=seed, data=data)
         self.loader: Iterator[Batch] = iter(())
         self.following = -1

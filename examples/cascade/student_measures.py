@@ -85,14 +85,17 @@ def grid_of(plan: Plan) -> Grid:
 
 
 def sampled(plan: Plan, stage: Stage, captions: Captions, index: int, seed: int) -> tuple[Tensor, float]:
-    """The stage's video of clip `index`, (1, 3, T, H, W), given the true clip on the grid before; and the seconds."""
+    """The stage's video of clip `index`, (1, 3, T, H, W), given the true clip on the grid before.
+
+    And the processor's seconds, which other work on the machine does not lengthen as it does the clock's.
+    """
     own = case(plan, index)
     text, mask = captions([own.caption])
     low = None if plan.unet.cond_channels == 0 else lower(own.video, *factors(plan), images=False)
     stage = replace(stage, grid=grid_of(plan), dtype=torch.float32)
-    began = time.perf_counter()
+    began = time.process_time()
     video = stage.run(Conditioning(text=text, text_mask=mask), low, seeds=[seed])
-    return video, time.perf_counter() - began
+    return video, time.process_time() - began
 
 
 def patches(video: Tensor) -> Tensor:

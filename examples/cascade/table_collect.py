@@ -13,7 +13,7 @@ from stages import PLANS, Plan
 from table_bench import PROMPTS, Bench
 from table_read import BASELINES, references
 from table_rows import Row, all_rows, table
-from table_sample import digest, missing, weights_of
+from table_sample import digest, missing, title_of, weights_of
 from table_sets import LEADING, Readings, Renders
 from table_summary import compare, figures
 from torch import Tensor
@@ -36,7 +36,12 @@ def collect(bench: Bench) -> dict[str, Any]:
     for row in all_rows():
         why = missing(row, bench.weights)
         readings[row.name] = {} if why else of_row(bench, row)
-        said = {"name": row.name, "group": row.group, "title": row.title, "steps": row.steps}
+        said = {
+            "name": row.name,
+            "group": row.group,
+            "title": title_of(row, bench.weights),
+            "steps": row.steps,
+        }
         rows.append({**said, "stages": len(row.parts), "missing": why or "not measured yet"})
     steps = {row.name: row.parts[-1].steps for row in all_rows() if len(row.parts) == 3}
     for entry in rows:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from distilled_stages import RECIPES, STEPS, choose_weights, student_stage
+from distilled_stages import FEW, RECIPES, STEPS, choose_weights, rule_of, student_stage
 from evaluate_base import Prompt, kept, seed_of
 from ledger import Ledger
 from material import Captions
@@ -76,6 +76,18 @@ def _has_student(plan: Plan, steps: int, folder: Path) -> bool:
     return True
 
 
+def title_of(row: Row, folder: Path) -> str:
+    """A row's title; where it has students in fewer steps than are shipped, which of them were distilled for so few."""
+    parts = [(plan, part) for plan, part in zip(PLANS, row.parts, strict=False) if part.student]
+    fewer = [(plan, part) for plan, part in parts if part.steps < RECIPES[plan.name].shipped]
+    if missing(row, folder) is not None:
+        return row.title
+    own = [plan.name for plan, part in fewer if weights_of(plan, part, folder).parent.name == FEW]
+    if not own:
+        return row.title
+    return f"{row.title}, {'all' if len(own) == len(fewer) else ', '.join(own)} distilled for these steps"
+
+
 def chain(row: Row, folder: Path) -> list[str]:
     """For each stage of a row, all that its video depends on besides prompt and seed."""
     keys, key = [], ""
@@ -87,11 +99,10 @@ def chain(row: Row, folder: Path) -> list[str]:
 
 def link(plan: Plan, part: Part, folder: Path) -> str:
     """All that one stage's video depends on besides the stage before, prompt and seed."""
-    recipe = RECIPES[plan.name]
-    how = f"student by {recipe.rule} to {recipe.last}" if part.student else f"{part.clip}"
+    path = weights_of(plan, part, folder)
+    how = f"student by {rule_of(plan, path)} to {RECIPES[plan.name].last}" if part.student else f"{part.clip}"
     snr = plan.snr if part.snr is None else part.snr
-    file = digest(weights_of(plan, part, folder))
-    return f"{plan.name} {file} {settings(plan, part)} {how} {plan.schedule} {plan.noise} {snr} {plan.detail}"
+    return f"{plan.name} {digest(path)} {settings(plan, part)} {how} {plan.schedule} {plan.noise} {snr} {plan.detail}"
 
 
 def settings(plan: Plan, part: Part) -> Sampling:
@@ -104,7 +115,7 @@ def build(plan: Plan, part: Part, folder: Path) -> Stage:
     """The stage as a part has it."""
     file, sampling = weights_of(plan, part, folder), settings(plan, part)
     if part.student:
-        stage = student_stage(plan, _load_student(file), part.steps, sampling)
+        stage = student_stage(plan, _load_student(file), part.steps, sampling, rule_of(plan, file))
     else:
         stage = stage_for(plan, _load_teacher(file), sampling)
         stage = replace(stage, denoiser=clipped(stage.denoiser, part.clip))

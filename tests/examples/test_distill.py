@@ -13,11 +13,13 @@ import distill
 import pytest
 import rungs
 import torch
+from distill_methods import emphasis_of
 from distill_parts import Teller, blank
 from distilled_stages import (
     RECIPES,
     Chosen,
     choose_weights,
+    few_student,
     find_student,
     is_guided,
     jumps_of,
@@ -27,15 +29,16 @@ from distilled_stages import (
 )
 from ledger import Ledger
 from rungs_page import NOTES, in_all, tables, verdict, write_page
-from sampling import SAMPLING
+from sampling import SAMPLING, model_of
 from stages import BASE, PLANS, Plan
 from student_measures import VIEWS
 from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_network
-from vdm_blocks.distillation import FreshNoise
+from vdm_blocks.distillation import FreshNoise, with_guidance_scale
 from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, UNetSpec, build_network
 from vdm_blocks.sampling import Ancestral, uniform_times
+from vdm_blocks.types import Conditioning
 
 LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
 
@@ -92,7 +95,14 @@ def arguments(weights: Path, out: Path, *more: str) -> argparse.Namespace:
 def rung_arguments(weights: Path, runs: Path) -> argparse.Namespace:
     kept = str(runs.parent / "kept")
     return argparse.Namespace(
-        weights=str(weights), runs=str(runs), kept=kept, full=4, seeds=2, oscillate=False, quiet=True
+        weights=str(weights),
+        runs=str(runs),
+        kept=kept,
+        full=4,
+        seeds=2,
+        oscillate=False,
+        quiet=True,
+        readings=2,
     )
 
 
@@ -135,6 +145,9 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
     assert left == {"rung-0002.safetensors", "rung-0001.safetensors"} | (
         {"guidance.safetensors"} if is_guided(plan) else set()
     )
+    few = read_info(few_student(plan, 1, broken.parent)).notes
+    assert (few["method"], few["rung"], few["teacher"]) == ("progressive", "1", info.notes["teacher"])
+    assert not few_student(plan, 2, broken.parent).exists()
     logged = (folder / "rungs.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in logged] == ["step", "0", "1", "2", "3"]
     with pytest.raises(ValueError, match="holds another run"):
@@ -154,6 +167,11 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
     again = Ledger(tmp_path / "kept" / "rungs.jsonl")
     assert rungs.measure(plan, Words(), again, given) == rows  # type: ignore[arg-type]
     assert "undistilled" in tables(rows)
+    assert all(("read" in row) == (plan.name == "1-base") for row in rows)
+    for row in rows:
+        read = row.get("read", {"prompts": 2, "object": 0, "right": 0, "named": 2})
+        assert read["prompts"] == 2
+        assert read["object"] <= read["right"] <= read["named"]
     monkeypatch.setattr("rungs_page.picture", lambda *_: False)
     write_page(tmp_path, rows, [p.name for p in PLANS], seeds=2, full_steps=4)
     page = (tmp_path / "distillation.md").read_text()
@@ -247,6 +265,19 @@ def test_a_student_is_sampled_by_the_recipe_s_rule_unless_another_is_asked_for(
     assert student_stage(plan, network, 4, rule=FreshNoise()).step == FreshNoise()
     monkeypatch.setitem(RECIPES, "1-base", replace(RECIPES["1-base"], rule=Ancestral()))
     assert student_stage(plan, network, 8).step == Ancestral()
+
+
+def test_an_error_counts_relative_to_the_scale_that_the_target_grows_with() -> None:
+    guided, unguided = tiny("2-tsr"), tiny("6-tsr")
+    student, other = (model_of(plan, blank(plan)) for plan in (guided, unguided))
+    logsnr, level = torch.zeros(2), torch.tensor([3.0, 3.0])
+    cond = with_guidance_scale(Conditioning(aug_logsnr=level), torch.tensor([1.0, 4.0]))
+    emphasis, plain = emphasis_of(guided, student), emphasis_of(unguided, other)
+    assert emphasis is not None
+    assert plain is not None
+    own = plain(logsnr, cond)
+    assert torch.allclose(emphasis(logsnr, cond), own / torch.tensor([1.0, 16.0]))
+    assert float(own[0]) == float(own[1]) > 0
 
 
 def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
