@@ -234,7 +234,7 @@ def call(net: VideoUNet, z_t: Tensor) -> Tensor:
 
 
 def network(name: str, net: nn.Module, once: Callable[[], Tensor], backward: bool) -> Measured:
-    """`once`, forward or with backward; it runs a first time here, for its operations and its memory."""
+    """`once`, forward or with backward; it runs here first, for its operations, then for its memory."""
 
     def run() -> None:
         if not backward:
@@ -244,15 +244,14 @@ def network(name: str, net: nn.Module, once: Callable[[], Tensor], backward: boo
         net.zero_grad(set_to_none=True)
         once().square().mean().backward()
 
-    found: list[int] = []
+    work = operations(run)
     net.zero_grad(set_to_none=True)  # or the freeing of older gradients would count against new ones
-    peak = peak_bytes(lambda: found.append(operations(run))) if backward else None
     return Measured(
         name=name,
         run=run,
         parameters=sum(p.numel() for p in net.parameters()),
-        operations=found[0] if found else operations(run),
-        peak=peak,
+        operations=work,
+        peak=peak_bytes(run) if backward else None,
     )
 
 

@@ -37,7 +37,7 @@ def recompute_activations(module: nn.Module, on: bool = True) -> None:
 
     What convolutions, projections and attention give is kept, and none of them runs twice;
     `VideoUNet.checkpoint_levels` computes everything again and keeps less still. Training the 35M U-Net of the
-    benchmarks held 284 MiB instead of 460 and took 1.07 times as long (16x24x40, one thread of an AMD EPYC). Gradients
+    benchmarks held 232 MiB instead of 358 and took 1.10 times as long (16x24x40, one thread of an AMD EPYC). Gradients
     are the same to the bit. It is off at the start, because `torch.func`'s transforms cannot look through it.
 
     >>> from vdm_blocks.nn import ResidualBlock, recompute_activations
