@@ -168,6 +168,13 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_file_may_be_read_by_whoever_may_read_any_new_file(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    save_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)}, {})
+    assert (tmp_path / "x.safetensors").stat().st_mode == plain.stat().st_mode
+
+
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist; make it first"):
         save_unet(tmp_path / "none" / "a", network())

@@ -56,6 +56,8 @@ def save_tensors(
 ) -> None:
     """Writes a safetensors file whole or not at all: under another name first, then renamed.
 
+    Others may read it as they may any new file of the user's; some versions of safetensors alone let nobody else.
+
     Raises:
         ValueError: a folder that does not exist or cannot be written.
     """
@@ -64,9 +66,12 @@ def save_tensors(
         raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(
             {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, partial, dict(metadata)
         )
+        partial.chmod(mode)
         _order_header(partial)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
