@@ -133,6 +133,20 @@ def test_the_small_sample_bias_and_the_interval_are_seen() -> None:
         bootstrap_interval(bank, truth, level=1.0)
 
 
+def test_the_interval_is_as_wide_as_fresh_sets_scatter() -> None:
+    """Sets moved by 1 have distances about 1 that scatter by 2 / sqrt(count), of which resampling one set must know."""
+    truth, move = stats_of(normal(20_000, 2, seed=0)), torch.tensor([1.0, 0.0]).double()
+    fresh = [frechet_distance(stats_of(normal(200, 2, seed=s) + move), truth) for s in range(1, 200)]
+    low, high = torch.tensor(fresh).double().quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+    assert high - low == pytest.approx(2 * 1.96 * 2 / 200**0.5, rel=0.15)
+    widths = []
+    for seed in range(1, 6):
+        one, other = bootstrap_interval(bank_of(normal(200, 2, seed=seed) + move), truth, rounds=150)
+        widths.append(other - one)
+        assert one < fresh[seed - 1] < other
+    assert sum(widths) / 5 == pytest.approx(high - low, rel=0.15)
+
+
 def test_subsets_print_what_kid_prints() -> None:
     x, y = bank_of(normal(60, 3, seed=0)), bank_of(normal(50, 3, seed=1) + 1)
     mean, std = kernel_subsets(x, y, subset=20, rounds=60)
