@@ -111,7 +111,6 @@ RECIPES: dict[str, Recipe] = {
         rate=3e-4,
         rung_rate=2e-4,
         last=0.0,
-        method="guidance",
         rule=Ancestral(gamma=0.0),
     ),
     "2-tsr": Recipe(
@@ -123,12 +122,13 @@ RECIPES: dict[str, Recipe] = {
     "6-tsr": Recipe(halving=60),
     "7-ssr": Recipe(halving=60, batch=3, last=0.5, shipped=4),
 }
-"""For about twenty minutes on two cores, all stages together; a zoo that is used would take a hundred times as many
-updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
+"""For an hour on a core, all stages together, most of it the base's; a zoo that is used would take a hundred times as
+many updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
 noise: their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`.
 7-ssr ships four steps, because eight of its evaluations alone take two and a half minutes on two cores. The base
-ships what was taught guidance and nothing else, sampled by its teacher's rule: of what 24 captions name, the judge read
-no less in eight steps of that than in eight of DDIM, which is what the halvings learn, and its colours hold better."""
+learns most from packs of pictures, each of which shows 16 captions at 16 noise levels for the time of one clip; its
+rung of eight is sampled by its teacher's rule: of what 24 captions name, the judge read no less in eight steps of that
+than in eight of DDIM, which is what the halvings learn, and its colours hold better."""
 
 
 def times_of(plan: Plan, steps: int) -> Tensor:
