@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contract import BASE, UPSAMPLER, WIDTH, awaken, inputs
+from contract import BASE, SPECS, UPSAMPLER, WIDTH, awaken, inputs
 from torch import Tensor, nn
 
 from vdm_blocks.models import (
@@ -51,6 +51,16 @@ def test_compiles_to_one_graph_that_gives_the_same_numbers_and_gradients(
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_every_network_of_the_contract_compiles_to_one_graph_of_the_same_numbers(spec: UNetSpec) -> None:
+    torch.compiler.reset()  # it counts the graphs of one function, and refuses more than eight
+    net, x = awaken(VideoUNet(spec)), inputs(spec, 1, 3, (4, 8), dtype=torch.float32)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        want, got = net(x.z_t, x.logsnr, x.cond), compiled(x.z_t, x.logsnr, x.cond)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
 class Flat(nn.Module):
