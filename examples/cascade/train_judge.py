@@ -133,7 +133,7 @@ def accuracy(judge: Judge, pack: SpritePack, count: int, *, only_held_out: bool)
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=77)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--batch", type=int, default=16, help="clips and packs in a step, half of each")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--tests", type=int, default=1000, help="unseen scenes for the final accuracy")

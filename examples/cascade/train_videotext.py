@@ -196,7 +196,7 @@ def captions_of(samples: list[Sample], pack: SpritePack, seed: int, number: int)
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=2210)
-    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--bank", type=int, default=12, help="steps whose captions are kept to choose from")
     parser.add_argument("--from-scratch", action="store_true", help="do not begin with the judge's weights")
