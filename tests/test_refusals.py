@@ -184,13 +184,14 @@ def numbers_of(value: Any) -> list[str]:
 
 VALUES: list[Any] = [
     v.AttentionPoolSpec(), v.Ancestral(), v.ConstantDecay(), v.Constant(scale=1.0), v.CosineSchedule(), v.DDIM(),
-    v.DiscreteDecoder(), v.DPMSolverPP2M(), v.EDMChurn(), v.EDMPrediction(), v.FourierSpec(), GRID,
+    v.DeviceSpeed(), v.DiscreteDecoder(), v.DPMSolverPP2M(), v.EDMChurn(), v.EDMPrediction(), v.FourierSpec(), GRID,
     v.GroupNormSpec(), v.GuidanceMomentum(rule=v.DDIM(), guide=lambda d, _: d), v.HutchinsonTrace(),
     v.InterpolatedSchedule(base=v.CosineSchedule(), resolution=64), v.Interval(scale=2.0), v.InverseCosineSpec(),
     v.JoinedTextSpec(), v.KarrasSchedule(), v.LangevinCorrector(rule=v.DDIM()), v.LevelSpec(channels=8),
     v.LinearBetaSchedule(), v.LinearLogSNRSchedule(), v.LogitNormalLaw(), v.MinSNR(),
     v.LogNormalLaw(schedule=v.CosineSchedule()),
     v.MixedNoise(), v.Oscillating(times=TIMES), v.P2Weighting(), v.PerFrameTimes(frames=2), v.PowerDecay(gamma=1.0),
+    v.vdm()[0],
     v.ProgressiveNoise(), v.Raster(frames=2, height=4, width=4), v.RectifiedFlowSchedule(),
     v.Restart(noisy_logsnr=-1.0, clean_logsnr=1.0), v.ShiftedSchedule(base=v.CosineSchedule(), resolution=64),
     v.SigmoidSchedule(), v.SigmoidWeighting(bias=0.0), v.SinusoidSpec(), v.SpatialAttentionSpec(), stage(),

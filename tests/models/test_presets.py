@@ -59,6 +59,11 @@ def test_every_network_fits_its_grid(preset: Preset) -> None:
     assert preset.width % preset.spec.divisor == 0
 
 
+def test_a_grid_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="16 frames of 24x36 do not fit a network whose frames divide by 8"):
+        replace(imagen_video()[0], width=36)
+
+
 def test_cost_is_the_closed_form() -> None:
     """One level of two blocks: 3x3 convolutions, two maps for each of log-SNR and frame rate, and modulations."""
     c, e, pixels = 8, 16, 2 * 4 * 6

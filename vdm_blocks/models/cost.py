@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.models.presets import Preset
 from vdm_blocks.models.unet import VideoUNet
 from vdm_blocks.nn.heads import use_attend
@@ -30,13 +31,14 @@ class DeviceSpeed:
         bandwidth: of its memory, in 1e9 bytes a second.
 
     Raises:
-        ValueError: one that is not positive.
+        ValueError: one that is not a positive number.
     """
 
     tflops: float = 400.0
     bandwidth: float = 3000.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not (self.tflops > 0 and self.bandwidth > 0):
             raise ValueError(f"a device reaches more than nothing; got {self}")
 

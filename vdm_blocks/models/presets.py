@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vdm_blocks.diffusion.values import check_numbers
 from vdm_blocks.models.spec import (
     LevelSpec,
     SpatialAttentionSpec,
@@ -38,6 +39,13 @@ class Preset:
         spec: the plan.
         frames, height, width: of the video that it makes.
         published: its number of parameters as published, None where none was.
+
+    Raises:
+        ValueError: a grid that the network's levels and patches do not divide.
+
+    >>> base = imagen_video()[0]
+    >>> base.name, base.frames, base.height, base.width, [level.channels for level in base.spec.levels]
+    ('base', 16, 24, 40, [1024, 2048, 3072, 4096])
     """
 
     name: str
@@ -46,6 +54,15 @@ class Preset:
     height: int
     width: int
     published: float | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        d = self.spec.divisor
+        if min(self.frames, self.height, self.width) < 1 or self.height % d or self.width % d:
+            raise ValueError(
+                f"{self.name}: {self.frames} frames of {self.height}x{self.width} do not fit a network whose frames "
+                f"divide by {d}; give a grid of one frame or more that does"
+            )
 
 
 def imagen_video() -> tuple[Preset, ...]:
