@@ -1,42 +1,28 @@
-"""The networks under DDP and FSDP2, with activations recomputed: one process, gloo, the CPU."""
+"""The networks under DDP and FSDP2, with activations recomputed: gloo, the CPU, one process and two."""
 
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from contract import BASE, awaken, inputs
-from torch import Tensor, nn
+from contract import BASE
+from ranks import NETWORKS, X, gradients
+from safetensors.torch import load_file
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from vdm_blocks.models import FactorizedSpec, TransformerSpec, VideoTransformer, VideoUNet
+from vdm_blocks.models import VideoTransformer, VideoUNet
 
-X = inputs(BASE, 2, 3, (4, 8), dtype=torch.float32)
-TRANSFORMER = TransformerSpec(
-    width=12, depth=2, heads=2, mixing=FactorizedSpec(), embedding=8, text_width=BASE.text_width
-)
-
-
-def unet() -> VideoUNet:
-    net = awaken(VideoUNet(BASE))
-    assert isinstance(net, VideoUNet)
-    net.checkpoint_levels(1)
-    return net
-
-
-def transformer() -> VideoTransformer:
-    net = awaken(VideoTransformer(TRANSFORMER))
-    assert isinstance(net, VideoTransformer)
-    net.checkpoint_blocks(0)
-    return net
-
-
-every = pytest.mark.parametrize("make", [unet, transformer])
+ROOT = Path(__file__).resolve().parents[2]
+every = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 Make = Callable[[], VideoUNet | VideoTransformer]
 
 
@@ -45,12 +31,6 @@ def _group(tmp_path: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
-
-
-def gradients(net: nn.Module) -> list[Tensor]:
-    net(X.z_t, X.logsnr, X.cond).square().sum().backward()
-    assert all(p.grad is not None for p in net.parameters())
-    return [p.grad for p in net.parameters() if p.grad is not None]
 
 
 @every
@@ -94,3 +74,34 @@ def test_fully_sharded_has_the_same_gradients_and_loads_the_same_state(make: Mak
     for got, exact in zip(gradients(net), want, strict=True):
         assert isinstance(got, DTensor)
         torch.testing.assert_close(got.full_tensor(), exact)
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
+    """Each has one of the two samples; both ways of sharing the work give the mean over processes."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+    }
+    team = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ranks", str(rank), "2", str(tmp_path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=1200)[1] for process in team]
+    assert [process.returncode for process in team] == [0, 0], said
+    found = load_file(tmp_path / "gradients.safetensors")
+    ways = {key.split("/")[0] for key in found}
+    assert "ddp" in ways
+    assert ("fsdp" in ways) == hasattr(pytest.importorskip("torch.distributed.fsdp"), "fully_shard")
+    for name, make in NETWORKS.items():
+        want = gradients(make())
+        for way in ways:
+            for i, exact in enumerate(want):
+                away = (
+                    found[f"{way}/{name}/{i}"] - exact / 2
+                ).norm()  # two sums in float32, in another order
+                assert away <= 1e-4 * exact.norm(), (way, name, i)
