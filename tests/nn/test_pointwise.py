@@ -40,6 +40,13 @@ def test_takes_rows_that_do_not_lie_one_after_another() -> None:
     torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
+@pytest.mark.parametrize("dynamic", [False, True], ids=["one size", "any size"])
+def test_compiles_to_one_graph_either_way(dynamic: bool) -> None:
+    layer, x = Pointwise(64, 64), randn(40, 48, 64, dtype=torch.float32)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager", dynamic=dynamic)
+    torch.testing.assert_close(compiled(x), F.linear(x, layer.weight, layer.bias))
+
+
 def test_has_the_parameters_of_linear() -> None:
     layer, plain = Pointwise(3, 4), torch.nn.Linear(3, 4)
     layer.load_state_dict(plain.state_dict())
