@@ -184,10 +184,9 @@ class Distillation:
         state = self.folder / "guidance.state.safetensors"
         if not state.exists():
             first = [self.batches(number) for number in range(self.recipe.fitted)]
+            numbers, key, ridge = range(len(first)), f"fit/{self.args.seed}", self.recipe.ridge
             with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
-                left = fit_direction(
-                    made, adapter, first.__getitem__, range(len(first)), key=f"fit/{self.args.seed}"
-                )
+                left = fit_direction(made, adapter, first.__getitem__, numbers, key=key, ridge=ridge)
             print(f"{self.plan.name} guidance: fitted, {left:.2f} of its square is left to learn", flush=True)
         teller = self.teller("guidance", [lesson])
         learn(

@@ -63,6 +63,7 @@ class Recipe:
         start: steps of the first teacher; the rungs halve them, and other methods follow its grid.
         guidance: updates that teach the student the guidance scale; 0 for a stage whose guidance is off.
         fitted: batches that the direction of guidance is fitted to before.
+        ridge: of that fit; less than 1 where the text changes so little that few batches say where to.
         halving: updates of a rung, twice as many for 2 steps and 1.
         first: of the first rung, which learns more of guidance besides; 0 for as many as another.
         direct: updates of a method that goes straight to few steps.
@@ -82,6 +83,7 @@ class Recipe:
     start: int = 32
     guidance: int = 0
     fitted: int = 32
+    ridge: float = 1.0
     halving: int = 40
     first: int = 0
     direct: int = 120
@@ -114,7 +116,7 @@ RECIPES: dict[str, Recipe] = {
         rule=Ancestral(gamma=0.0),
     ),
     "2-tsr": Recipe(
-        guidance=64, fitted=24, halving=12, direct=36, rate=2e-4, rung_rate=1e-4, method="guidance"
+        guidance=64, fitted=24, halving=40, direct=200, rate=2e-4, rung_rate=1e-4, method="guidance"
     ),
     "3-ssr": Recipe(guidance=64, fitted=24, halving=12, direct=36, rate=2e-4, rung_rate=1e-4),
     "4-ssr": Recipe(halving=20, last=0.5),
