@@ -1,7 +1,8 @@
 """What each metric sees of known damage: `python benchmarks/metrics.py` measures it and rewrites docs/metrics.md.
 
 Ray-cast clips in which a red sphere passes behind a blue box, and clips of a still scene under a camera that moves
-around it, are damaged at half and at full strength. A metric is believed where clean, half and full come in order.
+around it, are damaged at half and at full strength: in their pixels, and in what happens in them. A metric is believed
+where clean, half and full come in order.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vdm_blocks.metrics import (
     FeatureExtractor,
     TransNetFeatures,
     color_mask,
+    depth_order,
     dynamic_degree,
     epipolar_residual,
     estimate_flow,
@@ -53,30 +55,41 @@ RASTER = Raster(frames=16, height=36, width=60, fps=3.0)
 ORBIT = Raster(frames=6, height=36, width=60, fps=3.0)
 GREY_SKY = ((0.62, 0.64, 0.70), (0.86, 0.87, 0.89))
 SWAPS = {0.5: ("orange", "cylinder", 1.25), 1.0: ("green", "cone", 1.7)}
+SLOWER = {0.5: 0.7, 1.0: 0.45}
 STRENGTHS = (0.5, 1.0)
 WORSE_IF_LOW = {"PSNR", "SSIM", "dynamic degree", "motion degree", "feature consistency", "returned", "kept",
-                "consistency of neighbours", "colour read", "direction read", "count read"}  # fmt: skip
-NAMES = (*DAMAGES, "swap")
+                "consistency of neighbours", "colour read", "direction read", "count read",
+                "depth order read"}  # fmt: skip
+FAULTS = ("slower", "lost", "twin", "in front")
+"""Of what happens: the thing comes out at another speed, or not at all; there are two; it passes in front."""
+SEEN_BY_ALL = (*DAMAGES, "swap")
+NAMES = (*SEEN_BY_ALL, *FAULTS)
 EXPECTED: Mapping[str, tuple[str, ...]] = {
-    "PSNR": NAMES, "SSIM": NAMES,
+    "PSNR": SEEN_BY_ALL, "SSIM": SEEN_BY_ALL,
     "warping error": ("noise", "shuffle", "flicker", "swap"),
     "warping error, camera moves": ("noise", "shuffle", "freeze", "flicker"),
     "flicker": ("flicker",), "dynamic degree": ("freeze",), "motion degree": ("freeze",),
     "motion smoothness": ("shuffle",), "feature consistency": ("swap",), "consistency of neighbours": ("shuffle",),
-    "kept": ("freeze", "swap"), "colour change": ("swap",), "size change": ("swap",),
-    "shape change": ("swap",), "track error": ("shuffle", "freeze"), "epipolar residual": ("shuffle", "freeze"),
-    "direction read": ("freeze",), "colour read": ("swap",),
-    "FVD-TransNet": NAMES, "KID-EffLite0": ("blur",), "KID-EffLite0, stage 3": ("noise", "blur"),
+    "returned": ("lost",), "kept": ("freeze", "swap", "slower", "lost"), "colour change": ("swap",),
+    "size change": ("swap",), "shape change": ("swap",), "speed change": ("slower",),
+    "track error": ("shuffle", "freeze", "slower"), "epipolar residual": ("shuffle", "freeze"),
+    "direction read": ("freeze",), "colour read": ("swap",), "count read": ("twin",), "depth order read": ("in front",),
+    "FVD-TransNet": SEEN_BY_ALL, "KID-EffLite0": ("blur",), "KID-EffLite0, stage 3": ("noise", "blur"),
 }  # fmt: skip
 """Which damage a metric has to put in order; of the others it may see much or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """N clips whose truth is known, and the same with a swap behind the cover."""
+    """N clips whose truth is known, and the same with something planted in what happens.
+
+    Attributes:
+        alone: bool (N, 2, T, H, W), the pixels that the thing and its cover would have, each by itself.
+    """
 
     video: Tensor
-    swapped: Mapping[float, Tensor]
+    planted: Mapping[tuple[str, float], Tensor]
+    alone: Tensor
     truths: tuple[SolidTruth, ...]
     scenes: tuple[SolidScene, ...]
     raster: Raster
@@ -120,25 +133,55 @@ def orbiting(seed: int) -> SolidScene:
 def make(count: int, draw: Callable[[int], SolidScene], raster: Raster, *, first: int = 0) -> Clips:
     """Render `count` scenes and their swaps."""
     scenes = tuple(draw(first + i) for i in range(count))
-    half = raster.frames // 2
-    swapped = {}
-    for strength, (color, shape, size) in SWAPS.items():
-        others = [
-            replace(s, subject=replace(s.subject, color=color, shape=shape, size=s.subject.size * size))
-            for s in scenes
-        ]
-        mixed = [
-            render_solids((s,) * half + (o,) * (raster.frames - half), raster)
-            for s, o in zip(scenes, others, strict=True)
-        ]
-        swapped[strength] = torch.stack(mixed)
+    truths = tuple(solid_truth(s, raster) for s in scenes)
+    video = torch.stack([render_solids(s, raster) for s in scenes])
     return Clips(
-        video=torch.stack([render_solids(s, raster) for s in scenes]),
-        swapped=swapped,
-        truths=tuple(solid_truth(s, raster) for s in scenes),
+        video=video,
+        planted=planted(scenes, truths, video, raster) if draw is passing else {},
+        alone=torch.stack([torch.stack([own_pixels(s, one, raster) for one in s.solids]) for s in scenes]),
+        truths=truths,
         scenes=scenes,
         raster=raster,
     )
+
+
+def own_pixels(scene: SolidScene, solid: Solid, raster: Raster) -> Tensor:
+    """Bool (T, H, W), where a solid would be seen if nothing else were there."""
+    seen: Tensor = solid_truth(replace(scene, subject=solid, other=None, relation=None), raster).ids == 1
+    return seen
+
+
+def changes(strength: float, frames: int) -> dict[str, tuple[range, Callable[[Solid], Solid]]]:
+    """In which frames the thing is another one, and which."""
+    half, full = frames // 2, strength == 1
+    color, shape, size = SWAPS[strength]
+    return {
+        "swap": (
+            range(half, frames), lambda one: replace(one, color=color, shape=shape, size=one.size * size)
+        ),
+        "slower": (range(half, frames), lambda one: replace(one, dx=one.dx * SLOWER[strength])),
+        "lost": (range(half, frames if full else frames - 2), lambda one: replace(one, dx=0.0)),
+        "in front": (range(frames if full else half), lambda one: replace(one, y=-one.y)),
+    }  # fmt: skip
+
+
+def planted(
+    scenes: Sequence[SolidScene], truths: Sequence[SolidTruth], video: Tensor, raster: Raster
+) -> dict[tuple[str, float], Tensor]:
+    """What goes wrong in the scene itself, behind the cover or about it."""
+    made: dict[tuple[str, float], Tensor] = {}
+    frames, up = raster.frames, raster.height * 2 // 5
+    for strength in STRENGTHS:
+        for name, (when, change) in changes(strength, frames).items():
+            films = [
+                [replace(s, subject=change(s.subject)) if t in when else s for t in range(frames)]
+                for s in scenes
+            ]
+            made[name, strength] = torch.stack([render_solids(film, raster) for film in films])
+        ball = torch.stack([truth.ids == 1 for truth in truths])[:, None]
+        ball = ball & (torch.arange(frames) % 2 < 2 * strength).view(1, 1, -1, 1, 1)
+        made["twin", strength] = torch.where(ball.roll(-up, 3), video.roll(-up, 3), video)
+    return made
 
 
 def variants(clips: Clips) -> dict[tuple[str, float], Tensor]:
@@ -146,8 +189,7 @@ def variants(clips: Clips) -> dict[tuple[str, float], Tensor]:
     made = {("clean", 0.0): clips.video}
     for strength in STRENGTHS:
         made |= {(name, strength): damage(clips.video, strength) for name, damage in DAMAGES.items()}
-        made["swap", strength] = clips.swapped[strength]
-    return made
+    return {**made, **clips.planted}
 
 
 def cameras(clips: Clips, i: int) -> Cameras:
@@ -185,6 +227,7 @@ def per_clip(clips: Clips, video: Tensor, flow: tuple[Tensor, Tensor]) -> dict[s
     going = motion_direction(seen, height=clips.raster.height)
     counted = (pieces(mask) == 1).double()
     whole = visible > 0.97
+    front = depth_order(video, *clips.alone.unbind(1), COLORS["red"], COLORS["blue"])
     return {
         "PSNR": psnr(video, clips.video).clamp(max=60).mean(1),
         "SSIM": ssim(video, clips.video).mean(1),
@@ -208,6 +251,7 @@ def per_clip(clips: Clips, video: Tensor, flow: tuple[Tensor, Tensor]) -> dict[s
                 for way, s in zip(going, clips.scenes, strict=True)
             ]
         ),
+        "depth order read": 1 - front,
     }
 
 
@@ -258,14 +302,15 @@ def measure(count: int, *, orbits: int, networks: bool) -> Scores:
         for name, values in per_clip(clips, video, flow).items():
             scores.setdefault(name, {})[key] = values.double()
     around = make(orbits, orbiting, ORBIT)
+    around_flow = true_flow(around)
     for key, video in variants(around).items():
-        if key[0] != "swap":
-            found = [epipolar_residual(one, cameras(around, i)) for i, one in enumerate(video)]
-            scores.setdefault("epipolar residual", {})[key] = torch.stack(found)
-            error = warping_error(video, *true_flow(around))
-            scores.setdefault("warping error, camera moves", {})[key] = error.double()
+        found = [epipolar_residual(one, cameras(around, i)) for i, one in enumerate(video)]
+        scores.setdefault("epipolar residual", {})[key] = torch.stack(found)
+        error = warping_error(video, *around_flow)
+        scores.setdefault("warping error, camera moves", {})[key] = error.double()
     if networks:
-        scores |= measure_sets(kinds, make(count, passing, RASTER, first=count).video)
+        seen = {key: video for key, video in kinds.items() if key[0] not in FAULTS}
+        scores |= measure_sets(seen, make(count, passing, RASTER, first=count).video)
     return scores
 
 
@@ -273,7 +318,7 @@ def in_order(scores: Scores, name: str, damage: str) -> bool:
     """Whether clean is better than half strength, and that than full; a score that is gone (NaN) is the worst."""
     sign = -1.0 if name in WORSE_IF_LOW else 1.0
     values = [sign * float(scores[name][key].mean().nan_to_num(sign * 1e9)) for key in keys_of(damage)]
-    if name in ("kept", "colour read", "direction read"):
+    if name in ("kept", "colour read", "direction read", "depth order read"):
         return values[0] < values[2] and values[0] <= values[1] <= values[2]
     return values[0] < values[1] < values[2]
 
