@@ -208,7 +208,7 @@ class Distillation:
 
     def descend(self, teacher: Denoiser, student: ModelDenoiser) -> Ladder:
         """Down the rungs; those below the shipped one show where it breaks, and are never stopped at."""
-        rungs = []
+        rungs: list[Rung] = []
         steps = self.recipe.start // 2
         while steps >= self.end:
             updates = (2 if steps <= 2 else 1) * self.recipe.halving

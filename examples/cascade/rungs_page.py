@@ -215,6 +215,7 @@ def picture(path: Path, stages: dict[str, list[Row]]) -> bool:
                 xlabel="steps" if line else "",
                 ylabel="" if column else label,
             )
-    grid[0, 0].legend(fontsize=7)
+    most = max(grid[0], key=lambda axes: len(axes.lines))
+    figure.legend(handles=most.lines, loc="outside lower center", ncols=len(most.lines), fontsize=8)
     figure.savefig(path, dpi=80)
     return True
