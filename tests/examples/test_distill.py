@@ -204,8 +204,11 @@ def test_the_page_adds_up_what_eight_steps_save() -> None:
     assert in_all({"7-ssr": stages["7-ssr"]}) == ""
 
 
-def test_a_student_may_be_shipped_with_its_guidance_alone(tmp_path: Path) -> None:
+def test_a_student_may_be_shipped_with_its_guidance_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = tiny("1-base")
+    monkeypatch.setitem(RECIPES, "1-base", replace(RECIPES["1-base"], method="guidance"))
     save_network(tmp_path / "1-base.safetensors", build_network(plan.unet))
     shipped = distilled(plan, arguments(tmp_path, tmp_path / "out", "--method", "guidance"))
     assert read_info(shipped).notes["method"] == "guidance"
