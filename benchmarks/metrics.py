@@ -227,7 +227,8 @@ def per_clip(clips: Clips, video: Tensor, flow: tuple[Tensor, Tensor]) -> dict[s
     going = motion_direction(seen, height=clips.raster.height)
     counted = (pieces(mask) == 1).double()
     whole = visible > 0.97
-    front = depth_order(video, *clips.alone.unbind(1), COLORS["red"], COLORS["blue"])
+    first, second = clips.alone.unbind(1)
+    front = depth_order(video, first, second, COLORS["red"], COLORS["blue"])
     return {
         "PSNR": psnr(video, clips.video).clamp(max=60).mean(1),
         "SSIM": ssim(video, clips.video).mean(1),

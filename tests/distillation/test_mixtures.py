@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from vdm_blocks.denoisers.wrapper import with_x0
 from vdm_blocks.diffusion import CosineSchedule
 from vdm_blocks.distillation import Jumps, stochastic_jumps, two_step_target
 from vdm_blocks.distillation.jumps import as_jumps
-from vdm_blocks.sampling import DDIM, DistilledStochastic, sample, uniform_times
+from vdm_blocks.sampling import DDIM, DistilledStochastic, StepRule, sample, uniform_times
 from vdm_blocks.types import Conditioning, Denoised, Denoiser
 
 SHAPE = (1, 1, 1, 1)
@@ -72,7 +73,7 @@ def test_four_steps_land_where_the_teachers_64_land() -> None:
 
 
 @pytest.mark.parametrize("rule", [DDIM(), DistilledStochastic()], ids=["ddim", "stochastic"])
-def test_four_steps_of_the_student_keep_the_marginals_of_a_mixture(rule: DDIM | DistilledStochastic) -> None:
+def test_four_steps_of_the_student_keep_the_marginals_of_a_mixture(rule: StepRule[Any]) -> None:
     """Within what so many draws can show (p = 0.001); the teacher in four steps is far outside of it."""
     law = as_jumps if isinstance(rule, DDIM) else stochastic_jumps
     draw = torch.Generator().manual_seed(1)

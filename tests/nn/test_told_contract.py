@@ -32,7 +32,7 @@ class Case:
     """A layer, what it is called with, and the shape of what it answers."""
 
     make: Callable[[], nn.Module]
-    given: tuple[Tensor, ...] | tuple[int, ...]
+    given: tuple[Tensor | int, ...]
     shape: tuple[int, ...]
 
     def call(self, layer: nn.Module, dtype: torch.dtype) -> Tensor:
