@@ -23,6 +23,7 @@ from ledger import Ledger, Progress, Row
 from material import Captions
 from memory import keep_memory
 from rungs_page import tables, write_page
+from rungs_plain import plain
 from safetensors.torch import load_file
 from sampling import (
     OSCILLATING,
@@ -262,17 +263,14 @@ def main() -> None:
     captions = Captions(MiniLMEncoder.load())
     ledger = Ledger(Path(args.kept) / "rungs.jsonl")
     try:
-        rows = [
-            row
-            for plan in PLANS
-            if not args.stages or plan.name in args.stages
-            for row in measure(plan, captions, ledger, args)
-        ]
+        plans = [plan for plan in PLANS if not args.stages or plan.name in args.stages]
+        rows = [row for plan in plans for row in measure(plan, captions, ledger, args)]
+        without = {plan.name: plain(plan, args.seeds) for plan in plans}
     except ValueError as error:
         sys.exit(f"rungs: {error}")
     print(tables(rows))
     if args.docs:
-        write_page(Path(args.docs), rows, names, seeds=args.seeds, full_steps=args.full)
+        write_page(Path(args.docs), rows, names, without=without, seeds=args.seeds, full_steps=args.full)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 import torch
 from ledger import Row
+from rungs_plain import section
 
 HEAD = (
     "weights", "steps", "evaluations", "fewer", "seconds", "faster", "to the teacher", "to held-out clips", "fit",
@@ -96,15 +97,22 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def write_page(
-    docs: Path, rows: Sequence[Row], names: Sequence[str], *, seeds: int, full_steps: int | None
+    docs: Path,
+    rows: Sequence[Row],
+    names: Sequence[str],
+    *,
+    without: dict[str, list[Row]],
+    seeds: int,
+    full_steps: int | None,
 ) -> None:
     """distillation.md, .json and .png in `docs`; what was not measured now keeps what was there."""
     data = docs / "distillation.json"
-    known: dict[str, list[Row]] = json.loads(data.read_text())["stages"] if data.exists() else {}
-    known |= entries(rows)
-    stages = {name: known[name] for name in names if name in known}
+    before: dict[str, dict[str, list[Row]]] = json.loads(data.read_text()) if data.exists() else {}
+    known = before.get("stages", {}) | entries(rows)
+    plain = before.get("without a network", {}) | without
+    stages, plain = ({name: own[name] for name in names if name in own} for own in (known, plain))
     note = {"torch": torch.__version__, "threads": torch.get_num_threads(), "seeds": seeds}
-    data.write_text(json.dumps({**note, "stages": stages}, indent=1) + "\n")
+    data.write_text(json.dumps({**note, "stages": stages, "without a network": plain}, indent=1) + "\n")
     full = (
         f"{full_steps} steps"
         if full_steps
@@ -116,6 +124,7 @@ def write_page(
     parts += [notes(page.read_text() if page.exists() else ""), in_all(stages)]
     if picture(docs / "distillation.png", stages):
         parts.append("![Distances against steps](distillation.png)")
+    parts.append(section(plain))
     for name in names:
         parts.append(f"## {name}")
         if name not in stages:

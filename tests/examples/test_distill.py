@@ -29,17 +29,20 @@ from distilled_stages import (
 )
 from ledger import Ledger
 from rungs_page import NOTES, in_all, tables, verdict, write_page
+from rungs_plain import plain, section
 from sampling import SAMPLING, model_of
 from stages import BASE, PLANS, Plan
-from student_measures import VIEWS
+from student_measures import VIEWS, case
 from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_network
 from vdm_blocks.distillation import FreshNoise, with_guidance_scale
+from vdm_blocks.metrics import psnr
 from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, UNetSpec, build_network
 from vdm_blocks.sampling import Ancestral, uniform_times
 from vdm_blocks.types import Conditioning
 
+WITHOUT: dict[str, list[dict[str, object]]] = {}
 LEVEL = LevelSpec(channels=16, temporal=TemporalConvSpec(), text=TextAttentionSpec(heads=1))
 
 
@@ -173,17 +176,34 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
         assert read["prompts"] == 2
         assert read["object"] <= read["right"] <= read["named"]
     monkeypatch.setattr("rungs_page.picture", lambda *_: False)
-    write_page(tmp_path, rows, [p.name for p in PLANS], seeds=2, full_steps=4)
+    write_page(tmp_path, rows, [p.name for p in PLANS], without=WITHOUT, seeds=2, full_steps=4)
     page = (tmp_path / "distillation.md").read_text()
     assert page.count("Not measured yet.") == len(PLANS) - 1
     assert "| student | 2 |" in page
     (tmp_path / "distillation.md").write_text(
         f"# Old\n\n{NOTES[0]}\nBy hand.\n{NOTES[1]}\n\nThe old tables.\n"
     )
-    write_page(tmp_path, rows, [p.name for p in PLANS], seeds=2, full_steps=4)
+    write_page(tmp_path, rows, [p.name for p in PLANS], without=WITHOUT, seeds=2, full_steps=4)
     assert (tmp_path / "distillation.md").read_text() == page.replace(
         "\n\n## 1-base", f"\n\n{NOTES[0]}\nBy hand.\n{NOTES[1]}\n\n## 1-base"
     )
+
+
+def test_figures_without_a_network_are_those_of_the_truth_and_of_what_is_trivial() -> None:
+    truth, other = plain(PLANS[0], 2)
+    assert truth["quality"] == []
+    assert min(truth["fit"]) > max(other["fit"])
+    (blended,) = plain(PLANS[1], 1)
+    video = case(PLANS[1], 0).video
+    known, unknown = video[:, :, ::2], video[:, :, 1:-1:2]
+    between = (known[:, :, :-1] + known[:, :, 1:]) / 2
+    by_hand = torch.full((video.shape[2],), 60.0)  # of a frame that is known
+    by_hand[1:-1:2] = psnr(between, unknown).clamp(max=60)[0]
+    by_hand[-1] = psnr(known[:, :, -1:], video[:, :, -1:]).clamp(max=60)
+    assert blended["fit"] == [pytest.approx(float(by_hand.mean()), abs=1e-3)]
+    page = section({"1-base": [truth, other], "2-tsr": [blended]})
+    assert f"| 2-tsr | the stage before, interpolated | {blended['quality'][0]:.3f} | " in page
+    assert section({}) == ""
 
 
 def test_the_page_adds_up_what_eight_steps_save() -> None:
