@@ -8,21 +8,19 @@ that. `--sizes tiny --grids 2x4x8` is quick.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.networks import call, ceiling, grid_of, unet
+from benchmarks.networks import call, ceiling, unet
 from benchmarks.peers import Grid
-from benchmarks.timing import Entry, interleave, markdown, operations, setting, write_section
+from benchmarks.sizes import by_size
+from benchmarks.timing import Entry, interleave, markdown, operations, setting
 
 # The kinds that are counted as operations, then the others.
 KINDS = {
@@ -92,26 +90,7 @@ def kind_of(func: Any, args: tuple[Any, ...]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sizes", default="10M,35M", help="of 10M, 35M and tiny")
-    parser.add_argument("--grids", default="16x24x40", help="frames x height x width")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, help="a page whose section is written anew")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    print(setting(), file=sys.stderr)
-    rows = [
-        row
-        for grid in args.grids.split(",")
-        for size in args.sizes.split(",")
-        for row in measure(size, grid_of(grid), args.rounds)
-    ]
-    text = section(rows, args.rounds)
-    print(text)
-    if args.write:
-        write_section(args.write, "floor", text)
+    by_size(__doc__ or "", "floor", measure, section, rounds=12)
 
 
 @torch.no_grad()

@@ -40,7 +40,8 @@ from vdm_blocks.types import Conditioning
 
 # In 10M and 35M the channels of imagen-pytorch's and video-diffusion-pytorch's networks of that size, but for the last.
 # Theirs have two blocks at every level. Ours has one at the finest, as Imagen's Efficient U-Net has fewer where frames
-# are large (arXiv 2205.11487, appendix B.1): a second holds a hundredth of the weights and takes an eighth of the time.
+# are large (arXiv 2205.11487, appendix B.1): a second holds a hundredth of the weights and takes about a seventh of the
+# time.
 WIDTHS = {"tiny": (16, 32), "10M": (32, 64, 128, 256), "35M": (64, 128, 256, 480)}
 OURS = "VideoUNet"
 EVEN = f"{OURS}, two blocks at every level"

@@ -7,43 +7,22 @@ interleaved rounds of one process: CPU time of a forward with backward, and the 
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from benchmarks.networks import call, grid_of, unet
+from benchmarks.networks import call, unet
 from benchmarks.peers import Grid
-from benchmarks.timing import Entry, interleave, markdown, peak_bytes, setting, write_section
+from benchmarks.sizes import by_size
+from benchmarks.timing import Entry, interleave, markdown, peak_bytes, setting
 from vdm_blocks.models import VideoUNet
 from vdm_blocks.nn import recompute_activations
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sizes", default="10M,35M", help="of 10M, 35M and tiny")
-    parser.add_argument("--grids", default="16x24x40", help="frames x height x width")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, help="a page whose section is written anew")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    print(setting(), file=sys.stderr)
-    rows = [
-        row
-        for grid in args.grids.split(",")
-        for size in args.sizes.split(",")
-        for row in measure(size, grid_of(grid), args.rounds)
-    ]
-    text = section(rows, args.rounds)
-    print(text)
-    if args.write:
-        write_section(args.write, "recompute", text)
+    by_size(__doc__ or "", "recompute", measure, section, rounds=5)
 
 
 def plain(network: VideoUNet) -> None:

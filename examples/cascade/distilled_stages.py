@@ -129,8 +129,8 @@ many updates (the paper's take 50,000 a rung). The upper stages, short of traini
 noise: their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`.
 7-ssr ships four steps, because eight of its evaluations alone take two and a half minutes on two cores. The base
 learns most from packs of pictures, each of which shows 16 captions at 16 noise levels for the time of one clip; its
-rung of eight is sampled by its teacher's rule: of what 24 captions name, the judge read no less in eight steps of that
-than in eight of DDIM, which is what the halvings learn, and its colours hold better."""
+rung of eight is sampled by its teacher's rule: of what 24 captions name, the judge read as much in eight steps of that,
+within the error, as in eight of DDIM, which is what the halvings learn."""
 
 
 def times_of(plan: Plan, steps: int) -> Tensor:

@@ -15,9 +15,9 @@ from pathlib import Path
 from random import Random
 
 import torch
-import torch.nn.functional as F
 from judge import Judge, truth
 from ledger import Progress
+from table_sets import Renders
 from torch import Tensor
 from train_judge import RASTER
 from videotext import VideoTextEncoder
@@ -28,7 +28,7 @@ from vdm_blocks.data.captions import caption
 from vdm_blocks.data.render import render_sprites
 from vdm_blocks.data.scenes import SpriteScene, draw_scene
 from vdm_blocks.data.sprites import Concept, SpritePack
-from vdm_blocks.metrics import FeatureBank, clip_score, kernel_distance, r_precision
+from vdm_blocks.metrics import clip_score, r_precision
 from vdm_blocks.metrics.damage import DAMAGES
 
 HERE = Path(__file__).parent
@@ -136,7 +136,7 @@ def measure(readers: Readers, count: int, *, quiet: bool = False) -> Scores:
             for i in range(count)
         ]
     )
-    reference = bank(readers, frames_of(readers, others))
+    renders = Renders(frames_of(readers, others).mean(1), extractor=readers.encoder.name)
     kinds, scores = variants(scenes, readers.pack), Scores()
     progress = Progress("damaged renders", len(kinds), quiet=quiet)
     for key, make in kinds.items():
@@ -146,7 +146,7 @@ def measure(readers: Readers, count: int, *, quiet: bool = False) -> Scores:
         found = {
             "VT score": clip_score(texts, frames),
             "R-precision": r_precision(texts, frames.mean(1), pool=count),
-            "KVD-VT": torch.tensor([100 * kernel_distance(bank(readers, frames), reference)]),
+            "KVD-VT": torch.tensor([renders.kernel(renders.embedded(frames.mean(1)))]),
         }
         for title, name in (
             ("object", "object"),
@@ -165,13 +165,6 @@ def measure(readers: Readers, count: int, *, quiet: bool = False) -> Scores:
 def frames_of(readers: Readers, video: Tensor) -> Tensor:
     """(N, T, D), a few clips at a time."""
     return torch.cat([readers.encoder.encode_frames(part) for part in video.split(8)])
-
-
-def bank(readers: Readers, frames: Tensor) -> FeatureBank:
-    """The clips' embeddings as a set."""
-    made = FeatureBank(frames.shape[2], extractor=readers.encoder.name)
-    made.update(F.normalize(frames.mean(1), dim=1))
-    return made
 
 
 def sign_of(name: str) -> float:

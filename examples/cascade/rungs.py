@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from distill_parts import blank
 from distilled_stages import RECIPES, RULES, student_stage, times_of
-from judge import Judge
 from ledger import Ledger, Progress, Row
 from material import Captions
 from memory import keep_memory
@@ -36,7 +35,7 @@ from sampling import (
     stage_for,
 )
 from stages import PLANS, Plan
-from student_measures import case, grid_of, quality, sampled
+from student_measures import JUDGE, case, grid_of, quality, read_of, sampled
 from student_readings import readings, total
 from torch import Tensor, nn
 
@@ -146,17 +145,21 @@ def settings(plan: Plan, variant: Variant, sampling: Sampling) -> str:
     )
 
 
+def row_key(plan: Plan, variant: Variant, sampling: Sampling, full: str, index: int) -> str:
+    """Of a measurement of clip `index`: the distance is to the teacher's video, and the base's fit is the judge's."""
+    reader = "" if plan.unet.cond_channels else f" {file_hash(JUDGE)[:12]}"
+    return f"{settings(plan, variant, sampling)} to {full} {index}{reader}"
+
+
 def measure(plan: Plan, captions: Captions, ledger: Ledger, args: argparse.Namespace) -> list[Row]:
     """The rows of a stage, measured where the ledger has not got them."""
     sampling = oscillating(plan) if args.oscillate else SAMPLING[plan.name]
     ways = variants(plan, args)
     full = settings(plan, ways[0], sampling)
     jobs = [(way, index) for way in ways for index in range(args.seeds)]
-    # The distance is to the teacher's video: its settings belong to every key.
-    keys = {f"{settings(plan, way, sampling)} to {full} {index}": (way, index) for way, index in jobs}
+    keys = {row_key(plan, way, sampling, full, index): (way, index) for way, index in jobs}
     todo = ledger.missing(keys)
     progress = Progress(f"{plan.name}: videos", len(todo), quiet=args.quiet)
-    judge: Judge | None = None
     stage: tuple[Variant, Stage, Evaluations] | None = None
     for key in todo:
         way, index = keys[key]
@@ -173,9 +176,7 @@ def measure(plan: Plan, captions: Captions, ledger: Ledger, args: argparse.Names
         if plan.unet.cond_channels:
             fit = float(psnr(video, true.video).clamp(max=60).mean())
         else:
-            judge = Judge.load(HERE / "judge" / "judge.safetensors") if judge is None else judge
-            read = judge.read(video)[0]
-            fit = sum(read[name] == word for name, word in true.named.items()) / len(true.named)
+            fit = read_of(video, true.named)
         row = {
             "seconds": seconds,
             "evaluations": evaluations.count,
@@ -188,7 +189,7 @@ def measure(plan: Plan, captions: Captions, ledger: Ledger, args: argparse.Names
         progress()
     rows = []
     for way in ways:
-        own = [f"{settings(plan, way, sampling)} to {full} {index}" for index in range(args.seeds)]
+        own = [row_key(plan, way, sampling, full, index) for index in range(args.seeds)]
         what: Row = {
             "stage": plan.name,
             "name": way.name,
@@ -201,7 +202,7 @@ def measure(plan: Plan, captions: Captions, ledger: Ledger, args: argparse.Names
                 readings(whole, said, args.readings, captions, ledger, Path(args.kept), quiet=args.quiet)
             )
         rows.append({**what, "videos": ledger.present(own)})
-    sheet(plan, ways, [f"{settings(plan, way, sampling)} to {full} 0" for way in ways], Path(args.kept))
+    sheet(plan, ways, [row_key(plan, way, sampling, full, 0) for way in ways], Path(args.kept))
     return rows
 
 

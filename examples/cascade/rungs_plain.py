@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from evaluate_stages import factors
-from judge import Judge
 from ledger import Row
-from material import HERE, lower, raise_
+from material import lower, raise_
 from stages import Plan
-from student_measures import case, grid_of, quality
+from student_measures import case, grid_of, quality, read_of
 from torch import Tensor
 
 from vdm_blocks.metrics import psnr
@@ -33,23 +32,17 @@ def plain(plan: Plan, seeds: int) -> list[Row]:
         return [_row("the stage before, interpolated", _far(made, true), fit)]
     named, other = [own.named for own in clips[:seeds]], [own.video for own in clips[1:]]
     return [
-        _row("the clips themselves", [], _read(true, named)),
-        _row("clips of other captions", _far(other, true), _read(other, named)),
+        _row("the clips themselves", [], [read_of(*one) for one in zip(true, named, strict=True)]),
+        _row(
+            "clips of other captions",
+            _far(other, true),
+            [read_of(*one) for one in zip(other, named, strict=True)],
+        ),
     ]
 
 
 def _far(made: Sequence[Tensor], true: Sequence[Tensor]) -> list[float]:
     return [quality([a], [b]) for a, b in zip(made, true, strict=True)]
-
-
-def _read(videos: Sequence[Tensor], named: Sequence[dict[str, str]]) -> list[float]:
-    """The share of what is named that the judge reads."""
-    judge = Judge.load(HERE / "judge" / "judge.safetensors")
-    seen = [judge.read(video)[0] for video in videos]
-    return [
-        fmean(answer[name] == word for name, word in words.items())
-        for answer, words in zip(seen, named, strict=True)
-    ]
 
 
 def _row(name: str, far: Sequence[float], fit: Sequence[float]) -> Row:
@@ -64,8 +57,7 @@ def section(found: dict[str, list[Row]]) -> str:
         "## Without a network",
         "",
         "The same figures of the same clips, to read the others by. Interpolation keeps the frames that are known and",
-        "invents nothing, and both figures reward that: no stage makes another of its frames better than blending does",
-        "by either of them. [The results](results.md) compare with interpolation on the frames that are added alone.",
+        "invents nothing, and both figures reward that; [the results](results.md) compare on the added frames alone.",
         "",
         "| stage | what | to held-out clips | fit |",
         "|---|---|--:|--:|",

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from evaluate_base import RASTER, prompts
 from evaluate_stages import STREAM, factors
-from judge import NONE
+from judge import NONE, Judge
 from material import HERE, Captions, lower
 from stages import Plan
 from torch import Tensor
@@ -36,6 +36,7 @@ VIEWS: dict[str, tuple[int, tuple[int, int] | None]] = {
 """Frames, and rows and columns of a crop (None: the whole picture), small enough for 128 steps of a stage."""
 PATCH = (2, 4, 4)
 """Frames, rows and columns of the patches whose distributions are compared."""
+JUDGE = HERE / "judge" / "judge.safetensors"
 MOST = 768
 """Patches taken of a video, evenly."""
 
@@ -75,6 +76,18 @@ def held_out_sources() -> tuple[Source, Source]:
         SpriteClips(pack=pack, held_out=held_out, only_held_out=True),
         SolidClips(held_out=held_out, only_held_out=True),
     )
+
+
+@cache
+def judge() -> Judge:
+    """The shipped one, loaded once."""
+    return Judge.load(JUDGE)
+
+
+def read_of(video: Tensor, named: dict[str, str]) -> float:
+    """The share of what a caption names that the judge reads in its video (1, 3, T, H, W)."""
+    answer = judge().read(video)[0]
+    return sum(answer[name] == word for name, word in named.items()) / len(named)
 
 
 def grid_of(plan: Plan) -> Grid:

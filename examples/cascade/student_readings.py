@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from evaluate_base import drawn, fits, kept, prompts, seed_of
-from judge import Judge
 from ledger import Ledger, Progress, Row
 from material import HERE, Captions
 from safetensors.torch import load_file
+from student_measures import JUDGE, judge
 
 from vdm_blocks.cascade import Stage
 from vdm_blocks.checkpoint import file_hash, save_tensors
@@ -19,7 +19,6 @@ from vdm_blocks.data.sprites import SpritePack
 from vdm_blocks.types import Conditioning
 from vdm_blocks.video.pixels import from_bytes, to_bytes
 
-JUDGE = HERE / "judge" / "judge.safetensors"
 TOGETHER = 4
 """Videos that are made at once."""
 
@@ -54,10 +53,8 @@ def readings(
         for i, video in zip(part, videos, strict=True):
             save_tensors(files[i], {"frames": to_bytes(video)}, {})
         progress(len(part))
-    judge = Judge.load(JUDGE) if lacking else None
     for i in lacking:
-        assert judge is not None
-        seen = judge.read(torch.stack([from_bytes(load_file(files[i])["frames"])]))[0]
+        seen = judge().read(torch.stack([from_bytes(load_file(files[i])["frames"])]))[0]
         right = [name for name in made[i].named if fits(seen, made[i].named, [name])]
         ledger.add(keys[i], {"named": len(made[i].named), "right": len(right), "object": "object" in right})
     return ledger.present(keys)

@@ -125,10 +125,11 @@ def comparisons(
     full = {row.parts[0].guidance: row.name for row in rows if row.steps == "256/128"}
     found = {}
 
-    def add(name: str, against: str, few: Readings) -> None:
+    def add(name: str, title: str, against: str, few: Readings) -> None:
         one = readings.get(against, {})
         if both := one.keys() & few.keys():
             found[name] = {
+                "title": title,
                 "against": against,
                 "videos": len(both),
                 "figures": compare(one, few, pool, renders),
@@ -137,9 +138,9 @@ def comparisons(
     truth = readings.get("truth", {})
     for against in full.values():
         own = {at: truth[at[0], 0] for at in readings.get(against, {}) if (at[0], 0) in truth}
-        add(f"truth of {against}", against, own)
+        add(f"truth of {against}", f"ground truth, less `{against}`", against, own)
     for row in rows:
         guidance = row.parts[0].guidance
         if guidance in full and all(part.student for part in row.parts):
-            add(row.name, full[guidance], readings.get(row.name, {}))
+            add(row.name, f"`{row.name}`", full[guidance], readings.get(row.name, {}))
     return found

@@ -190,10 +190,9 @@ def _comparisons(comparisons: dict[str, dict[str, Any]]) -> list[str]:
         "| row | n | " + " | ".join(title for _, title, _ in columns) + " |",
         "|---|--:|" + "--:|" * len(columns),
     ]
-    for name, both in comparisons.items():
+    for both in comparisons.values():
         cells = [_difference(both["figures"].get(key), form) for key, _, form in columns]
-        title = f"ground truth, less `{both['against']}`" if name.startswith("truth of ") else f"`{name}`"
-        lines.append(f"| {title} | {both['videos']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {both['title']} | {both['videos']} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -37,7 +37,7 @@ class Renders:
 
     def __init__(self, embeddings: Tensor, *, extractor: str) -> None:
         self.extractor = extractor
-        self.whole = self._bank(_spread(embeddings))
+        self.whole = self.embedded(embeddings)
 
     @cached_property
     def axes(self) -> Tensor:
@@ -50,9 +50,24 @@ class Renders:
         """The renders in those directions."""
         return self.lead(self.whole)
 
+    def embedded(self, embeddings: Tensor) -> FeatureBank:
+        """Embeddings (N, D) as a set."""
+        return self._bank(_spread(embeddings))
+
     def bank(self, readings: Readings) -> FeatureBank:
         """The embeddings of a row, in the order of prompts and seeds."""
-        return self._bank(_spread(torch.tensor([r["embedding"] for _, r in sorted(readings.items())])))
+        return self.embedded(torch.tensor([r["embedding"] for _, r in sorted(readings.items())]))
+
+    def banks(self, readings: Readings) -> dict[str, FeatureBank]:
+        """What each distance is of, where there are enough videos for it."""
+        bank = self.bank(readings)
+        found = {"kernel": bank} if bank.count >= 2 else {}
+        both = {"frechet": bank, "leading": self.lead(bank)}
+        return found | {n: own for n, own in both.items() if min(own.count, self.whole.count) > own.width}
+
+    def distance(self, name: str, bank: FeatureBank) -> float:
+        """Of one of `banks`."""
+        return self.kernel(bank) if name == "kernel" else self.frechet(bank)
 
     def lead(self, bank: FeatureBank) -> FeatureBank:
         """The embeddings in the leading directions."""
@@ -72,16 +87,16 @@ class Renders:
         The kernel distance's is over the seeds' sets, of two videos or more each; Frechet's is a quarter of the 95%
         interval over videos drawn again.
         """
-        bank, found = self.bank(readings), dict[str, Figure]()
-        if bank.count >= 2:
-            sets = [self.bank(own) for own in by_seed(readings)]
-            several = min(own.count for own in sets) >= 2
-            error = mean_and_error([self.kernel(own) for own in sets])[1] if several else None
-            found["kernel"] = {"mean": self.kernel(bank), "error": error, "n": bank.count}
-        for name, own in (("frechet", bank), ("leading", self.lead(bank))):
-            if min(own.count, self.whole.count) > own.width:
-                low, high = bootstrap_interval(own, self._like(own).stats())
-                found[name] = {"mean": self.frechet(own), "error": (high - low) / 4, "n": own.count}
+        found: dict[str, Figure] = {}
+        for name, bank in self.banks(readings).items():
+            if name == "kernel":
+                sets = [self.bank(own) for own in by_seed(readings)]
+                several = min(own.count for own in sets) >= 2
+                error = mean_and_error([self.kernel(own) for own in sets])[1] if several else None
+            else:
+                low, high = bootstrap_interval(bank, self._like(bank).stats())
+                error = (high - low) / 4
+            found[name] = {"mean": self.distance(name, bank), "error": error, "n": bank.count}
         return found
 
     def differences(self, full: Readings, few: Readings) -> dict[str, tuple[float, float | None]]:
@@ -89,14 +104,12 @@ class Renders:
 
         Of the kernel distance it is over the seeds' sets; of Frechet's, the standard deviation over pairs drawn again.
         """
-        one, other = self.distances(full), self.distances(few)
-        found: dict[str, tuple[float, float | None]] = {}
-        for name in one.keys() & other.keys():
-            before, after = one[name]["mean"], other[name]["mean"]
-            assert before is not None
-            assert after is not None
-            found[name] = after - before, self._error(name, full, few)
-        return found
+        one, other = self.banks(full), self.banks(few)
+        return {
+            name: (self.distance(name, other[name]) - self.distance(name, bank), self._error(name, full, few))
+            for name, bank in one.items()
+            if name in other
+        }
 
     def _error(self, name: str, full: Readings, few: Readings) -> float | None:
         if name == "kernel":
@@ -106,9 +119,7 @@ class Renders:
             return mean_and_error([self.kernel(self.bank(b)) - self.kernel(self.bank(a)) for a, b in pairs])[
                 1
             ]
-        banks = [self.bank(full), self.bank(few)]
-        if name == "leading":
-            banks = [self.lead(bank) for bank in banks]
+        banks = [self.banks(own)[name] for own in (full, few)]
         draw = torch.Generator().manual_seed(0)
         apart = []
         for _ in range(ROUNDS):

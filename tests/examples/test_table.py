@@ -97,7 +97,7 @@ def test_a_row_without_weights_says_so(tmp_path: Path) -> None:
     assert str(missing(full, tmp_path)).startswith("no weights of 2-tsr as it is planned")
     results = {
         "command": "c", "date": "d", "torch": "t",
-        "comparisons": {"truth of x": {"against": "x", "videos": 2, "figures": {}}},
+        "comparisons": {"truth of x": {"title": "ground truth, less `x`", "videos": 2, "figures": {}}},
         "settings": {
             "device": "cpu", "prompts": 1, "seeds": 1, "batch": 1, "pool": 9, "width": 2, "leading": 1,
             "reference": 3,

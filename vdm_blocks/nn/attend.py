@@ -50,7 +50,7 @@ def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None =
     """`attend`, written out as two batched products; stores (N, heads, S, S').
 
     The product needs `k` in one piece; brought there before it is transposed, it is copied row by row instead of number
-    by number (1.2 to 1.9 times as fast for 16 frames, forward, on a CPU).
+    by number.
     """
     logits = (q * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
     if bias is not None:

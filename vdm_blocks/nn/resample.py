@@ -55,8 +55,8 @@ class SpatialDownsample(nn.Module):
     """Frames of half the size: each 2 x 2 patch through one linear map.
 
     It is computed as a convolution with a stride of 2, whose kernel is the map's weight as it lies in memory: folding
-    the patches into channels first takes 1.8 to 10 times as long forward, 1.2 to 3 with backward (256 to 32 channels, a
-    CPU), most of it for a copy.
+    the patches into channels first takes 4.0 times as long forward, 2.7 with backward (128 channels, a CPU;
+    benchmarks/blocks.py), most of it for a copy.
 
     Shape: (B, C, T, H, W) -> (B, C', T, H/2, W/2).
 
