@@ -14,12 +14,12 @@ NAMES = """
     AttributeTally AugmentationSweep Autoguidance Batch Bits BlurAugmentation BlurDownsample
     BlurUpsample BoundWeighting CLIPEncoder Cameras Cascade ChannelNorm ChannelNormSpec CheckpointInfo
     ClassifierFreeGuidance Concept ConditionAnnealing Conditioning ConditioningAugmentation
-    ConsistencyDistiller Constant ConstantDecay ContinuousDecoder CosineSchedule Cost DDIM DPMSolverPP2M
-    Decay Decoder Denoised Denoiser DenoiserWrapper DeviceSpeed DiffusersImageUNet DiffusersModel
-    DiffusersVideoUNet DiffusionLoss DiscreteDecoder Discriminator DistillInfo DistilledGuidance
-    DistilledStochastic Distiller DistributionMatching Draw DynamicThreshold EDM EDMChurn EDMHeun
-    EDMPrediction EDM_MSE EMA EPS EPS_MSE EffLite0Features Emphasis ExactTrace FLOW FLOW_MSE
-    FactorizedConv FactorizedSpec FeatureBank FeatureExtractor Film Fingerprint FolderClips
+    ConsistencyDistiller Constant ConstantDecay ContextGuidance ContinuousDecoder CosineSchedule Cost
+    DDIM DPMSolverPP2M Decay Decoder Denoised Denoiser DenoiserWrapper DeviceSpeed DiffusersImageUNet
+    DiffusersModel DiffusersVideoUNet DiffusionLoss DiscreteDecoder Discriminator DistillInfo
+    DistilledGuidance DistilledStochastic Distiller DistributionMatching Draw DynamicThreshold EDM
+    EDMChurn EDMHeun EDMPrediction EDM_MSE EMA EPS EPS_MSE EffLite0Features Emphasis ExactTrace FLOW
+    FLOW_MSE FactorizedConv FactorizedSpec FeatureBank FeatureExtractor Film Fingerprint FolderClips
     FourierEmbedding FourierLogSNREmbedding FourierSpec FrameGroupNorm FrameInput FramePositions
     FreshNoise GUIDANCE_SCALE GaussianStats Grid GroupNormSpec GuidanceDirection GuidanceDistiller
     GuidanceMomentum Guide HeldOut Heun HutchinsonTrace I3DFeatures InceptionFeatures IndependentNoise

@@ -182,11 +182,11 @@ class Distillation:
         distiller = Autocast(made, self.device, enabled=not self.args.float32)
         lesson = Lesson(updates=self.recipe.guidance, rate=self.recipe.rate, average=self.recipe.average)
         state = self.folder / "guidance.state.safetensors"
-        if not state.exists():
+        if adapter.direction is not None and not state.exists():
             first = [self.batches(number) for number in range(self.recipe.fitted)]
-            numbers, key, ridge = range(len(first)), f"fit/{self.args.seed}", self.recipe.ridge
+            numbers, key = range(len(first)), f"fit/{self.args.seed}"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.float32):
-                left = fit_direction(made, adapter, first.__getitem__, numbers, key=key, ridge=ridge)
+                left = fit_direction(made, adapter, first.__getitem__, numbers, key=key)
             print(f"{self.plan.name} guidance: fitted, {left:.2f} of its square is left to learn", flush=True)
         teller = self.teller("guidance", [lesson])
         learn(

@@ -25,6 +25,7 @@ from vdm_blocks.checkpoint import file_hash, load_network, read_info
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.distillation import (
+    ContextGuidance,
     DistilledGuidance,
     FreshNoise,
     Jumps,
@@ -62,8 +63,9 @@ class Recipe:
         full: steps of the undistilled stage in the paper's table, which the rungs are compared with.
         start: steps of the first teacher; the rungs halve them, and other methods follow its grid.
         guidance: updates that teach the student the guidance scale; 0 for a stage whose guidance is off.
-        fitted: batches that the direction of guidance is fitted to before.
-        ridge: of that fit; less than 1 where the text changes so little that few batches say where to.
+        context: guidance of what the network is told, from which the student starts; None is a direction of its last
+            layer, fitted before.
+        fitted: batches that the direction of guidance is fitted to.
         halving: updates of a rung, twice as many for 2 steps and 1.
         first: of the first rung, which learns more of guidance besides; 0 for as many as another.
         direct: updates of a method that goes straight to few steps.
@@ -82,8 +84,8 @@ class Recipe:
     full: int = 128
     start: int = 32
     guidance: int = 0
+    context: ContextGuidance | None = None
     fitted: int = 32
-    ridge: float = 1.0
     halving: int = 40
     first: int = 0
     direct: int = 120
@@ -104,8 +106,8 @@ RECIPES: dict[str, Recipe] = {
         full=256,
         start=16,
         guidance=500,
-        halving=160,
-        first=320,
+        halving=240,
+        first=1000,
         direct=200,
         batch=3,
         pictures=0.7,
@@ -116,13 +118,27 @@ RECIPES: dict[str, Recipe] = {
         rule=Ancestral(gamma=0.0),
     ),
     "2-tsr": Recipe(
-        guidance=64, fitted=24, halving=40, direct=200, rate=2e-4, rung_rate=1e-4, method="guidance"
+        guidance=400,
+        context=ContextGuidance(),
+        halving=80,
+        direct=200,
+        average=0.95,
+        rate=1e-4,
+        rung_rate=1e-4,
     ),
-    "3-ssr": Recipe(guidance=64, fitted=24, halving=12, direct=36, rate=2e-4, rung_rate=1e-4),
-    "4-ssr": Recipe(halving=20, last=0.5),
-    "5-tsr": Recipe(halving=40),
-    "6-tsr": Recipe(halving=60),
-    "7-ssr": Recipe(halving=60, batch=3, last=0.5, shipped=4),
+    "3-ssr": Recipe(
+        guidance=400,
+        context=ContextGuidance(),
+        halving=80,
+        direct=200,
+        average=0.95,
+        rate=1e-4,
+        rung_rate=1e-4,
+    ),
+    "4-ssr": Recipe(halving=60, average=0.95, rung_rate=2e-4, last=0.5),
+    "5-tsr": Recipe(halving=80, average=0.95, rung_rate=2e-4),
+    "6-tsr": Recipe(halving=80, average=0.95, rung_rate=2e-4),
+    "7-ssr": Recipe(halving=80, average=0.95, batch=3, rung_rate=2e-4, last=0.5, shipped=4),
 }
 """For an hour on a core, all stages together, most of it the base's; a zoo that is used would take a hundred times as
 many updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
@@ -160,8 +176,11 @@ def network_of(model: ModelDenoiser) -> nn.Module:
 
 def told_scales(plan: Plan, network: nn.Module) -> ScaleAdapter:
     """The network, told the guidance scale."""
-    width = plan.unet.embedding
-    return ScaleAdapter(network, at="context.logsnr", width=width, scales=SCALES, hidden=48, head="head")
+    width, context = plan.unet.embedding, RECIPES[plan.name].context
+    head = "head" if context is None else None
+    return ScaleAdapter(
+        network, at="context.logsnr", width=width, scales=SCALES, hidden=48, head=head, context=context
+    )
 
 
 def threshold(plan: Plan, denoiser: Denoiser) -> Denoiser:

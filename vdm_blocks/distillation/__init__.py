@@ -1,6 +1,7 @@
 """Distillation: methods over roles (teacher, student, critic) that take any denoiser, and a driver over halvings."""
 
 from vdm_blocks.distillation.consistency import ConsistencyDistiller, FreshNoise
+from vdm_blocks.distillation.context_guidance import ContextGuidance
 from vdm_blocks.distillation.direction import GuidanceDirection
 from vdm_blocks.distillation.distribution import Adversary, Discriminator, DistributionMatching
 from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
@@ -21,6 +22,7 @@ __all__ = [
     "GUIDANCE_SCALE",
     "Adversary",
     "ConsistencyDistiller",
+    "ContextGuidance",
     "Discriminator",
     "DistillInfo",
     "DistilledGuidance",

@@ -7,8 +7,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from vdm_blocks.distillation.context_guidance import ContextGuidance
 from vdm_blocks.distillation.direction import GuidanceDirection, of_each
 from vdm_blocks.distillation.scale import ScaleRange, as_range, guidance_scale_of
+from vdm_blocks.models.context import Context, ContextEncoder
 from vdm_blocks.nn.embedding import ScalarEmbedding
 from vdm_blocks.types import Conditioning, Network
 
@@ -20,6 +22,7 @@ class ScaleAdapter(nn.Module):
 
         time + embed(scale)                         at the submodule `at`
         answer + (scale - 1) direction(h, logsnr)   at the submodule `head`, whose input is h
+        emb + g(scale) (emb - emb_uncond)           at the submodule `context.at`
 
     (First line: arXiv 2210.03142, section 3.1.) The scale is read from `Conditioning.extra["guidance_scale"]` and
     embedded as the time is: sinusoids of `angle` u, u its place in the range, and two linear maps. Guidance is
@@ -29,7 +32,8 @@ class ScaleAdapter(nn.Module):
     at first the network answers as it did, whatever the scale. Used outside of the adapter it is unchanged for good.
 
     What starts at zero has far to go at the low rate that suits the network: begin with `fit_direction`, and give
-    `added` a higher one, by `learn`'s `factors`.
+    `added` a higher one, by `learn`'s `factors`. Or begin guided, with `context`, where the caption acts by the
+    embedding, as it does in our super-resolution stages: that has no weights, and is right to first order.
 
     Args:
         network: any Module that is called as `network(z_t, logsnr, cond)`.
@@ -43,6 +47,7 @@ class ScaleAdapter(nn.Module):
             in our `VideoUNet`, "unet.conv_out" in `DiffusersVideoUNet`. None is without the second line.
         knots: noise levels for which the second last layer is another.
         angle: that the fastest sinusoid turns by over the range, in radians.
+        context: the third line, of our own networks; None is without it.
 
     Raises:
         ValueError: a name that is not the network's; on a call, a scale that is missing or out of range, or an
@@ -70,6 +75,7 @@ class ScaleAdapter(nn.Module):
         head: str | None = None,
         knots: int = 4,
         angle: float = 10.0,
+        context: ContextGuidance | None = None,
     ) -> None:
         super().__init__()
         names = [name for name, _ in network.named_modules() if name]
@@ -85,6 +91,8 @@ class ScaleAdapter(nn.Module):
                 f"{type(network).__name__} has no submodule {head!r}; name its last layer, for example one of "
                 f"{near[-8:]}"
             )
+        if context is not None:
+            context.check(network)
         self.network = network
         self.at = at
         self.width = width
@@ -92,6 +100,7 @@ class ScaleAdapter(nn.Module):
         self.head = head
         self.knots = knots
         self.angle = angle
+        self.context = context
         self.scales = as_range(scales)
         self.embedding = ScalarEmbedding(width, scale=angle, features=features, hidden=hidden)
         last = self.embedding.mlp[-1]
@@ -126,8 +135,14 @@ class ScaleAdapter(nn.Module):
             direction: Tensor = self.direction(given, logsnr)
             return answer + of_each(scale - 1, answer) * direction
 
+        def guide(encoder: nn.Module, given: tuple[Any, ...], context: Context) -> Context:
+            assert self.context is not None
+            return self.context.guide(cast("ContextEncoder", encoder), given, context, scale)
+
         with ExitStack() as hooks:
             hooks.enter_context(self.network.get_submodule(self.at).register_forward_hook(add))
             if self.head is not None:
                 hooks.enter_context(self.network.get_submodule(self.head).register_forward_hook(push))
+            if self.context is not None:
+                hooks.enter_context(self.network.get_submodule(self.context.at).register_forward_hook(guide))
             return cast("Network", self.network)(z_t, logsnr, cond)
