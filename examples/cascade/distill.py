@@ -2,10 +2,11 @@
 
 First its guidance, into a network that is told the scale, where the stage is guided at all (arXiv 2210.03142); then
 its steps, by the stage's own method or another (`--method`): halved again and again (arXiv 2202.00512), or at once, by
-multistep consistency, consistency or distribution matching. Everything random is drawn by (seed, update), so a run
-that was killed goes on as if nothing had happened. Writes every student's weights, ladder.json, the logs and their
-pictures to runs/students/STAGE-WEIGHTS, what is shipped to weights/students/STAGE.safetensors, and rungs of fewer steps
-than that to weights/students/few/STAGE-STEPS.safetensors. `rungs.py` measures what came of it.
+multistep consistency, consistency or distribution matching, with its GAN term or without. Everything random is drawn by
+(seed, update), so a run that was killed goes on as if nothing had happened. Writes every student's weights,
+ladder.json, the logs and their pictures to runs/students/STAGE-WEIGHTS, what is shipped to
+weights/students/STAGE.safetensors, and rungs of fewer steps than that to weights/students/few/STAGE-STEPS.safetensors.
+`rungs.py` measures what came of it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import copy
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from distill_methods import consistency_of, guidance_of, halving_of, matching_of, multistep_of
+from distill_methods import direct_of, guidance_of, halving_of
 from distill_parts import Autocast, Half, Teller, ToldScales, model, muon, recipe_for, write_student
 from distilled_stages import (
     METHODS,
@@ -42,7 +43,6 @@ from sampling import SAMPLING, WEIGHTS, find_weights, model_of, stage_around
 from stages import PLANS, Plan
 from student_batches import StudentBatches
 from student_measures import judged
-from torch import nn
 
 from vdm_blocks.checkpoint import file_hash, load_unet, save_tensors
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
@@ -272,29 +272,15 @@ class Distillation:
 
     def learn_direct(self, teacher: Denoiser, student: ModelDenoiser, path: Path) -> None:
         """The updates of another method, or those of them that are missing."""
-        method, steps, fine = self.method, self.end, self.recipe.start
-        roles = nn.ModuleDict({"student": student})
-        turns: Callable[[int], Distiller]
-        if method == "matching":
-            critic = copy.deepcopy(student)
-            roles["critic"] = critic
-            matching, of_student = matching_of(self.plan, teacher, student, critic, steps)
-            own, its = self.told(matching), self.told(matching.critic_loss)
-            turns = lambda update: own if of_student(update) else its  # noqa: E731
-        else:
-            made = (
-                consistency_of(self.plan, teacher, student, fine)
-                if method == "consistency"
-                else multistep_of(self.plan, teacher, student, steps, fine)
-            )
-            one = self.told(made)
-            turns = lambda _update: one  # noqa: E731
+        method, steps = self.method, self.end
+        torch.manual_seed(self.args.seed)  # of an adversary's head
+        roles, turns = direct_of(self.plan, method, teacher, student, steps, self.recipe.start)
         lesson = Lesson(updates=self.recipe.direct, rate=self.recipe.rung_rate, average=0.9)
         state = path.with_suffix(".state.safetensors")
         teller = self.teller(path.stem, [lesson])
         learn(
             roles,
-            turns,
+            lambda update: self.told(turns(update)),
             lesson,
             self.batches,
             path=state,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from distilled_stages import is_guided, times_of
 from stages import Plan
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm_blocks.denoisers import ModelDenoiser
 from vdm_blocks.denoisers.residual import ResidualNetwork
+from vdm_blocks.diffusion.noise import NoiseSource
 from vdm_blocks.distillation import (
+    Adversary,
     ConsistencyDistiller,
     Distiller,
     DistributionMatching,
     Emphasis,
+    FeatureDiscriminator,
     GuidanceDistiller,
     Jumps,
     MultistepConsistencyDistiller,
@@ -22,6 +26,7 @@ from vdm_blocks.distillation import (
     ScaleRange,
 )
 from vdm_blocks.distillation.scale import guidance_scale_of
+from vdm_blocks.models import UNetSpec
 from vdm_blocks.types import Conditioning, Denoiser
 
 CRITIC = 5
@@ -79,9 +84,38 @@ def consistency_of(plan: Plan, teacher: Denoiser, student: ModelDenoiser, fine: 
     return ConsistencyDistiller(teacher, student, times, noise=plan.noise, emphasis=emphasis)
 
 
-def matching_of(
-    plan: Plan, teacher: Denoiser, student: ModelDenoiser, critic: ModelDenoiser, steps: int
-) -> tuple[DistributionMatching, Callable[[int], bool]]:
-    """Distribution matching in `steps`, and whether an update is the student's turn."""
-    matching = DistributionMatching(teacher, student, critic, times_of(plan, steps), noise=plan.noise)
-    return matching, lambda update: update % (CRITIC + 1) == CRITIC
+def direct_of(
+    plan: Plan, method: str, teacher: Denoiser, student: ModelDenoiser, steps: int, fine: int
+) -> tuple[nn.ModuleDict, Callable[[int], Distiller]]:
+    """A method that goes straight to few steps: the roles that learn, and the loss of an update."""
+    if method == "consistency":
+        made = consistency_of(plan, teacher, student, fine)
+        return nn.ModuleDict({"student": student}), lambda _update: made
+    if method == "multistep":
+        towards = multistep_of(plan, teacher, student, steps, fine)
+        return nn.ModuleDict({"student": student}), lambda _update: towards
+    critic = copy.deepcopy(student)
+    roles = nn.ModuleDict({"student": student, "critic": critic})
+    adversary = None
+    if method == "adversarial":
+        roles["critic"] = discriminator = discriminator_of(plan, critic)
+        adversary = Adversary(discriminator=discriminator)
+    matching = DistributionMatching(
+        teacher, student, critic, times_of(plan, steps), adversary=adversary, noise=plan.noise
+    )
+
+    def of_critic(x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
+        loss = matching.critic_loss(x0, cond, generator=generator)
+        if adversary is None:
+            return loss
+        return loss + matching.discriminator_loss(x0, cond, generator=generator)
+
+    return roles, lambda update: matching if update % (CRITIC + 1) == CRITIC else of_critic
+
+
+def discriminator_of(plan: Plan, critic: ModelDenoiser) -> FeatureDiscriminator:
+    """On what the critic's coarsest level puts out on its way down."""
+    levels = plan.unet.levels if isinstance(plan.unet, UNetSpec) else ()
+    own = f"levels.{len(levels) - 1}.down.{levels[-1].blocks - 1}"
+    at = next(name for name, _ in critic.named_modules() if name.endswith(own))
+    return FeatureDiscriminator(critic, at=at, channels=levels[-1].channels)

@@ -50,6 +50,7 @@ RULES: dict[str, StepRule[Any]] = {
     "multistep": DDIM(),
     "consistency": FreshNoise(),
     "matching": FreshNoise(),
+    "adversarial": FreshNoise(),
 }
 """By which the students of each method are sampled; what is shipped, by the recipe's rule."""
 METHODS = tuple(RULES)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vdm_blocks.denoisers.wrapper import with_x0
 from vdm_blocks.diffusion import CosineSchedule, KarrasSchedule, KeyedNoise
-from vdm_blocks.distillation import Adversary, DistributionMatching, FreshNoise
+from vdm_blocks.distillation import Adversary, DistributionMatching, FeatureDiscriminator, FreshNoise
 from vdm_blocks.sampling import sample, uniform_times
 from vdm_blocks.training import DiffusionLoss
 from vdm_blocks.types import Conditioning, Denoised, Schedule
@@ -187,6 +187,85 @@ def test_the_gan_term_alone_moves_the_student_towards_the_data() -> None:
     assert abs(float(student.mean.grad)) < 1e-9  # type: ignore[arg-type]
 
 
+def test_the_students_turn_teaches_it_what_it_would_and_the_discriminator_nothing() -> None:
+    """One optimizer may hold both: the discriminator would learn to be wrong."""
+    student = Affine(-0.3, 0.5)
+    judge = Logit(normal(-0.3, 0.5))
+    judge.bias.data.fill_(0.7)
+    adversary = Adversary(discriminator=judge, weight=0.2)
+    at_rest = Follows(student)
+    method = DistributionMatching(at_rest, student, Follows(student), adversary=adversary)
+    x = method.generate(LIKE, NOTHING, generator=KEYED)
+    t = method._levels(LIKE, KEYED)
+    z_t = method._noised(x, t, "distillation/noise", KEYED)
+    plain = 0.2 * torch.nn.functional.softplus(-judge(z_t, t, NOTHING))
+    torch.testing.assert_close(adversary.student_loss(z_t, t, NOTHING), plain)
+    wanted = torch.autograd.grad(plain.sum(), [student.mean, judge.bias])
+    assert abs(float(wanted[1])) > 0.01
+    method(LIKE, NOTHING, generator=KEYED).sum().backward()
+    assert judge.bias.grad is None
+    assert student.mean.grad is not None
+    torch.testing.assert_close(student.mean.grad, wanted[0])
+
+
+class Widened(nn.Module):
+    """A critic whose features are what it is given, and its square."""
+
+    schedule = COSINE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Identity()
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:  # noqa: ARG002
+        wide: Tensor = self.features(torch.cat([z_t, z_t.square()], dim=1))
+        return Denoised(wide[:, :1], wide[:, :1])
+
+
+def test_a_head_on_features_learns_to_tell_data_from_the_student() -> None:
+    torch.manual_seed(0)
+    student = Affine(-0.9, 0.3)
+    judge = FeatureDiscriminator(Widened(), at="features", channels=2).double()
+    method = DistributionMatching(
+        TEACHER, student, Follows(student), adversary=Adversary(discriminator=judge)
+    )
+    x0, fake = (
+        DATA.sample(256, torch.Generator().manual_seed(0)),
+        -0.9 + 0.3 * torch.randn(256, *SHAPE).double(),
+    )
+    late = torch.full((256,), 0.05, dtype=torch.float64)
+    assert float(judge(x0, late, NOTHING).detach().abs().max()) == 0
+    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    for update in range(60):
+        optimizer.zero_grad()
+        keyed = KeyedNoise(seeds=tuple(range(256)), stage=f"learn/{update}")
+        method.discriminator_loss(x0, NOTHING, generator=keyed).mean().backward()
+        optimizer.step()
+    real, made = judge(x0, late, NOTHING), judge(fake, late, NOTHING)
+    assert float((real[:, None] > made[None]).double().mean()) > 0.8  # of pairs, 0.5 by chance
+
+
+def test_features_with_frames_in_the_batch_are_those_of_the_video() -> None:
+    class Flat(Widened):
+        def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:  # noqa: ARG002
+            self.features(z_t.transpose(1, 2).flatten(0, 1))
+            return Denoised(z_t, z_t)
+
+    class Whole(Flat):
+        def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:  # noqa: ARG002
+            self.features(z_t)
+            return Denoised(z_t, z_t)
+
+    flat, whole = (FeatureDiscriminator(c, at="features", channels=3) for c in (Flat(), Whole()))
+    last = whole.head[2]
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(last.weight)
+    flat.head.load_state_dict(whole.head.state_dict())
+    z, t = torch.randn(2, 3, 4, 5, 6), torch.tensor([0.1, 0.9])
+    torch.testing.assert_close(flat(z, t, NOTHING), whole(z, t, NOTHING))
+    assert flat(z, t, NOTHING).shape == (2,)
+
+
 def test_a_variance_exploding_student_starts_from_its_own_noise() -> None:
     schedule = KarrasSchedule()
     student = Affine(0.4, 0.5, schedule)
@@ -206,5 +285,11 @@ def test_what_is_wrong_is_said() -> None:
         DistributionMatching(TEACHER, student, Follows(student), torch.tensor([0.9, 0.0]))
     with pytest.raises(ValueError, match="share weights"):
         DistributionMatching(TEACHER, student, student)
+    with pytest.raises(ValueError, match=r"no submodule 'middle'.*features"):
+        FeatureDiscriminator(Widened(), at="middle", channels=2)
+    with pytest.raises(ValueError, match="it is a Module"):
+        FeatureDiscriminator(TEACHER, at="features", channels=2)
+    with pytest.raises(ValueError, match="its second channels=5"):
+        FeatureDiscriminator(Widened(), at="features", channels=5)(LIKE, torch.zeros(len(LIKE)), NOTHING)
     with pytest.raises(ValueError, match="weight=0"):
         Adversary(discriminator=Logit(DATA), weight=0)

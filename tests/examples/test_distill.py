@@ -239,7 +239,7 @@ def test_a_student_may_be_shipped_with_its_guidance_alone(
         distilled(other, args)
 
 
-@pytest.mark.parametrize("method", ["multistep", "consistency", "matching"])
+@pytest.mark.parametrize("method", ["multistep", "consistency", "matching", "adversarial"])
 def test_other_methods_leave_their_student_beside_the_rungs_and_may_ship_it(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,10 @@
 """Distillation: methods over roles (teacher, student, critic) that take any denoiser, and a driver over halvings."""
 
+from vdm_blocks.distillation.adversary import Adversary, Discriminator, FeatureDiscriminator
 from vdm_blocks.distillation.consistency import ConsistencyDistiller, FreshNoise
 from vdm_blocks.distillation.context_guidance import ContextGuidance
 from vdm_blocks.distillation.direction import GuidanceDirection
-from vdm_blocks.distillation.distribution import Adversary, Discriminator, DistributionMatching
+from vdm_blocks.distillation.distribution import DistributionMatching
 from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
 from vdm_blocks.distillation.fit import fit_direction
 from vdm_blocks.distillation.guidance import DistilledGuidance, GuidanceDistiller, ToldGuidance
@@ -29,6 +30,7 @@ __all__ = [
     "Distiller",
     "DistributionMatching",
     "Emphasis",
+    "FeatureDiscriminator",
     "FreshNoise",
     "GuidanceDirection",
     "GuidanceDistiller",

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vdm_blocks.diffusion.broadcast import expand_level
@@ -14,41 +10,13 @@ from vdm_blocks.diffusion.noise import NoiseSource
 from vdm_blocks.diffusion.process import diffuse, initial
 from vdm_blocks.diffusion.times import TimeLaw, UniformLaw
 from vdm_blocks.diffusion.video_noise import IndependentNoise, VideoNoise
+from vdm_blocks.distillation.adversary import Adversary
 from vdm_blocks.distillation.match import check_roles, draw_uniform
 from vdm_blocks.sampling.grids import check_times, uniform_times
 from vdm_blocks.training.loss import DiffusionLoss
 from vdm_blocks.types import Conditioning, Denoiser
 
-__all__ = ["Adversary", "Discriminator", "DistributionMatching"]
-
-
-class Discriminator(Protocol):
-    """Tells noised data from noised videos of the student."""
-
-    def __call__(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Logits, (B,): positive for data. `z_t` (B, C, T, H, W), `t` (B,)."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Adversary:
-    """The GAN term of DMD2: softplus(-discriminator(noised student)), on noised videos (arXiv 2405.14867, eq. 4).
-
-    Attributes:
-        discriminator: any callable of the signature; in the paper a head on the critic's own features.
-        weight: of the term in the student's loss.
-
-    Raises:
-        ValueError: a weight that is not positive.
-    """
-
-    discriminator: Discriminator
-    weight: float = 5e-3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight < float("inf"):
-            raise ValueError(
-                f"Adversary got weight={self.weight}; it must be positive; for no GAN term give no adversary"
-            )
+__all__ = ["DistributionMatching"]
 
 
 class DistributionMatching:
@@ -108,8 +76,7 @@ class DistributionMatching:
     def __call__(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
         """The student's loss, (B,): its gradient, not its value, says something.
 
-        Of `x0`, the data, shape and device alone are used. The adversary's gradients are touched as well; clear them
-        before its own turn.
+        Of `x0`, the data, shape and device alone are used. No gradient reaches the critic or the adversary.
         """
         x = self.generate(x0, cond, generator=generator)
         t = self._levels(x0, generator)
@@ -120,7 +87,7 @@ class DistributionMatching:
             wanted = x - (fake - real) / expand_level(size, x)
         loss = 0.5 * (x - wanted).square().flatten(1).mean(dim=1)
         if self.adversary is not None:
-            loss = loss + self.adversary.weight * F.softplus(-self.adversary.discriminator(z_t, t, cond))
+            loss = loss + self.adversary.student_loss(z_t, t, cond)
         return loss
 
     def critic_loss(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
@@ -144,10 +111,9 @@ class DistributionMatching:
         with torch.no_grad():
             x = self.generate(x0, cond, generator=generator)
         t = self._levels(x0, generator)
-        judge = self.adversary.discriminator
-        real = judge(self._noised(x0, t, "distillation/real", generator), t, cond)
-        fake = judge(self._noised(x, t, "distillation/noise", generator), t, cond)
-        return F.softplus(-real) + F.softplus(fake)
+        real = self._noised(x0, t, "distillation/real", generator)
+        fake = self._noised(x, t, "distillation/noise", generator)
+        return self.adversary.own_loss(real, fake, t, cond)
 
     def generate(self, like: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
         """Videos of the student, shaped as `like`: from noise to a random step of its grid, whose x0 they are.
