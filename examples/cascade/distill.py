@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from distill_methods import direct_of, guidance_of, halving_of
-from distill_parts import Autocast, Half, Teller, ToldScales, model, muon, recipe_for, write_student
+from distill_parts import Autocast, Half, Teller, ToldScales, blank, model, muon, recipe_for, write_student
 from distilled_stages import (
     METHODS,
     SCALES,
@@ -137,7 +137,7 @@ class Distillation:
             if self.recipe.method == "guidance":
                 self.ship(self.folder / "guidance.safetensors", self.recipe.shipped)
             return
-        teacher = self.guide()
+        student, teacher = self.begun(student), self.guide()
         if self.method != "progressive":
             self.direct(teacher, student)
             return
@@ -159,6 +159,12 @@ class Distillation:
         teacher = self.undistilled()
         return threshold(self.plan, ToldGuidance(teacher) if is_guided(self.plan) else teacher)
 
+    def begun(self, guided: ModelDenoiser) -> ModelDenoiser:
+        """What the method begins with: the student of guidance, which hears the scale as the method's students do."""
+        student = model_of(self.plan, blank(self.plan, self.method)).to(self.device)
+        student.load_state_dict(guided.state_dict())
+        return student
+
     def undistilled(self) -> ModelDenoiser:
         """The stage's network as it was trained."""
         return model_of(self.plan, load_unet(self.weights)).to(self.device).requires_grad_(False)
@@ -172,7 +178,7 @@ class Distillation:
         unet = network_of(student)
         assert isinstance(unet, VideoUNet)
         torch.manual_seed(self.args.seed)  # of the scale's embedding
-        adapter = told_scales(self.plan, unet).to(self.device)
+        adapter = told_scales(self.plan, unet, "guidance").to(self.device)
         student = model_of(self.plan, adapter)
         path = self.folder / "guidance.safetensors"
         if path.exists():

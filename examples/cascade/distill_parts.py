@@ -120,18 +120,18 @@ def muon(parameters: Parameters) -> torch.optim.Optimizer:
     return Muon(cast("Iterable[nn.Parameter]", parameters), lr=1.0)
 
 
-def blank(plan: Plan) -> VideoUNet | ScaleAdapter:
-    """A student's network, its weights yet to be loaded."""
+def blank(plan: Plan, method: str) -> VideoUNet | ScaleAdapter:
+    """The network of a method's student, its weights yet to be loaded."""
     unet = build_network(plan.unet)
     assert isinstance(unet, VideoUNet)  # students are, and `load_unet` refused another teacher
     if not is_guided(plan):
         return unet
-    return told_scales(plan, unet)
+    return told_scales(plan, unet, method)
 
 
 def write_student(plan: Plan, weights: Path, path: Path, notes: Mapping[str, str]) -> None:
     """Weights of a run as a student's file, in half precision."""
-    student = model_of(plan, blank(plan))
+    student = model_of(plan, blank(plan, notes["method"]))
     student.load_state_dict(load_file(weights))
     network = network_of(student)
     assert isinstance(network, VideoUNet | ScaleAdapter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from vdm_blocks.checkpoint import file_hash, load_network, read_info
 from vdm_blocks.denoisers import DynamicThreshold, ModelDenoiser, StaticThreshold
 from vdm_blocks.denoisers.residual import ResidualNetwork
 from vdm_blocks.distillation import (
-    ContextGuidance,
     DistilledGuidance,
     FreshNoise,
     Jumps,
@@ -64,8 +64,10 @@ class Recipe:
         full: steps of the undistilled stage in the paper's table, which the rungs are compared with.
         start: steps of the first teacher; the rungs halve them, and other methods follow its grid.
         guidance: updates that teach the student the guidance scale; 0 for a stage whose guidance is off.
-        context: guidance of what the network is told, from which the student starts; None is a direction of its last
-            layer, fitted before.
+        context: whether guidance is that of what the network is told, from which the student starts; else it is a
+            direction of its last layer, fitted before.
+        bend: of the scale, for a student of few steps, whose teacher's thresholded steps do not grow as the scale does;
+            guidance by a direction is straight.
         fitted: batches that the direction of guidance is fitted to.
         halving: updates of a rung, twice as many for 2 steps and 1.
         first: of the first rung, which learns more of guidance besides; 0 for as many as another.
@@ -85,7 +87,8 @@ class Recipe:
     full: int = 128
     start: int = 32
     guidance: int = 0
-    context: ContextGuidance | None = None
+    context: bool = False
+    bend: float = math.inf
     fitted: int = 32
     halving: int = 40
     first: int = 0
@@ -115,12 +118,14 @@ RECIPES: dict[str, Recipe] = {
         average=0.95,
         rate=3e-4,
         rung_rate=2e-4,
+        bend=1.0,
         last=0.0,
         rule=Ancestral(gamma=0.0),
     ),
     "2-tsr": Recipe(
         guidance=400,
-        context=ContextGuidance(),
+        context=True,
+        bend=1.5,
         halving=80,
         direct=200,
         average=0.95,
@@ -129,7 +134,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "3-ssr": Recipe(
         guidance=400,
-        context=ContextGuidance(),
+        context=True,
+        bend=1.5,
         halving=80,
         direct=200,
         average=0.95,
@@ -175,12 +181,13 @@ def network_of(model: ModelDenoiser) -> nn.Module:
     return inner
 
 
-def told_scales(plan: Plan, network: nn.Module) -> ScaleAdapter:
-    """The network, told the guidance scale."""
-    width, context = plan.unet.embedding, RECIPES[plan.name].context
-    head = "head" if context is None else None
+def told_scales(plan: Plan, network: nn.Module, method: str) -> ScaleAdapter:
+    """The network, told the guidance scale, for a student of `method`."""
+    width, recipe = plan.unet.embedding, RECIPES[plan.name]
+    guided = {"context": "context"} if recipe.context else {"head": "head"}
+    bend = math.inf if method == "guidance" and not recipe.context else recipe.bend
     return ScaleAdapter(
-        network, at="context.logsnr", width=width, scales=SCALES, hidden=48, head=head, context=context
+        network, at="context.logsnr", width=width, scales=SCALES, hidden=48, bend=bend, **guided
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from distilled_stages import STUDENTS, find_student, jumps_of, threshold
+from ledger import Row
 from material import Captions
 from sampling import OSCILLATING, WEIGHTS, find_weights, model_of
 from stages import PLANS, Plan
 from student_batches import StudentBatches
+from torch import Tensor
 
 from vdm_blocks.checkpoint import load_unet, read_info
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
@@ -20,28 +23,64 @@ from vdm_blocks.distillation.targets import two_step_target
 from vdm_blocks.types import Denoiser
 
 TIMES = (0.95, 0.85, 0.7, 0.5)
-LOW, HIGH = 1.0, 5.0
+OFF = 1.0
+SCALES = (1.5, 3.0, 5.0, 15.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """Of what the teacher changes by when it is told another scale: <wanted, wanted>, <wanted, got>, |got - wanted|^2.
+
+    `got` is what the student changes by, and all three are sums over the noise levels of `TIMES`.
+    """
+
+    wanted: float
+    shared: float
+    missed: float
+
+    @property
+    def part(self) -> float:
+        """Of the teacher's change, how much the student's has: 1 is all."""
+        return self.shared / self.wanted
+
+    @property
+    def left(self) -> float:
+        """What the student's change is wrong by, of the teacher's change, both squared: 0 is nothing."""
+        return self.missed / self.wanted
+
+    @staticmethod
+    def between(wanted: Tensor, got: Tensor) -> Heard:
+        """Of two changes."""
+        return Heard(
+            wanted=float(wanted.square().sum()),
+            shared=float((wanted * got).sum()),
+            missed=float((got - wanted).square().sum()),
+        )
+
+    def __add__(self, other: Heard) -> Heard:
+        return Heard(
+            wanted=self.wanted + other.wanted,
+            shared=self.shared + other.shared,
+            missed=self.missed + other.missed,
+        )
 
 
 def main() -> None:
     captions = Captions(MiniLMEncoder.load())
     for plan in PLANS:
         if plan.name in OSCILLATING:
-            parts = heard(plan, captions)
-            by_time = ", ".join(
-                f"{heard_of([part]):.2f} at {t:g}" for t, part in parts.items() if part[1] > 0
-            )
-            print(f"{plan.name}: {heard_of(list(parts.values())):.2f} of its teacher's change ({by_time})")
+            said = (f"{own.part:.2f} at {scale:g}" for scale, own in heard(plan, captions).items())
+            print(f"{plan.name}: of its teacher's change it has {', '.join(said)}", flush=True)
 
 
 def heard(
     plan: Plan, captions: Captions, weights: Path = WEIGHTS, students: Path = STUDENTS
-) -> Mapping[float, tuple[float, float]]:
-    """By time, <wanted, got> and <wanted, wanted>, summed over a batch of the stage's own training data.
+) -> Mapping[float, Heard]:
+    """By scale: what the student was to change by when it is told that one instead of `OFF`, and what it does.
 
-    `wanted` is how what the student was to learn changes when the scale is HIGH instead of LOW, `got` how its answer
-    does: the guided teacher's estimate of x0, or, of a rung, the x0 that leads as far as the teacher's two steps, both
-    thresholded. Where the caption was dropped, as in training, there is no change.
+    Summed over a batch of the stage's own training data at each time. What it was to learn is the guided teacher's
+    estimate of x0, or, of a rung, the x0 that leads as far as the teacher's two steps, both thresholded. Where the
+    caption was dropped, as in training, there is no change.
     """
     index = PLANS.index(plan)
     batches = StudentBatches(plan, PLANS[index - 1] if index else None, captions, batch=1, seed=77)
@@ -49,37 +88,57 @@ def heard(
     teacher: Denoiser = ToldGuidance(model_of(plan, load_unet(find_weights(plan, weights))))
     student: Denoiser = model_of(plan, load_student(file))
     notes = read_info(file).notes
+    near = [(t, t, t) for t in TIMES]
     halved = notes.get("method") == "progressive"
     if halved:
         teacher, student = threshold(plan, teacher), threshold(plan, student)
         jumps = list(jumps_of(plan, int(notes["rung"])))
         near = [min(jumps, key=lambda jump: abs(jump[0] - t)) for t in TIMES]
-    else:
-        near = [(t, t, t) for t in TIMES]
-    found = {}
+    found: dict[float, Heard] = {}
     for number, (t, *to) in enumerate(near):
         x0, cond = batches(number)
         eps = plan.noise.draw(
             torch.Generator().manual_seed(number), x0.shape, step=0, device=x0.device, dtype=x0.dtype
         )
-        time = torch.full((len(x0),), t, dtype=torch.float64)
+        time, *ends = (torch.full((len(x0),), one, dtype=torch.float64) for one in (t, *to))
         z_t = diffuse(x0, eps, time, plan.schedule)
+        told = [with_guidance_scale(cond, torch.full((len(x0),), scale)) for scale in (OFF, *SCALES)]
         with torch.inference_mode():
-            low, high = (with_guidance_scale(cond, torch.full((len(x0),), scale)) for scale in (LOW, HIGH))
-            if halved:
-                mid, end = (torch.full_like(time, one) for one in to)
-                aims = [two_step_target(teacher, z_t, time, mid, end, told) for told in (high, low)]
-            else:
-                aims = [teacher(z_t, time, told).x0 for told in (high, low)]
-            wanted = aims[0] - aims[1]
-            got = student(z_t, time, high).x0 - student(z_t, time, low).x0
-        found[t] = float((wanted * got).sum()), float(wanted.square().sum())
+            aims = [
+                two_step_target(teacher, z_t, time, *ends, one) if halved else teacher(z_t, time, one).x0
+                for one in told
+            ]
+            answers = [student(z_t, time, one).x0 for one in told]
+        for scale, aim, answer in zip(SCALES, aims[1:], answers[1:], strict=True):
+            own = Heard.between(aim - aims[0], answer - answers[0])
+            found[scale] = found[scale] + own if scale in found else own
     return found
 
 
-def heard_of(parts: list[tuple[float, float]]) -> float:
-    """The part of the teacher's change that the student's change has, by least squares."""
-    return sum(shared for shared, _ in parts) / sum(size for _, size in parts)
+def entry(found: Mapping[float, Heard]) -> Row:
+    """As the page and its file hold it."""
+    return {f"{scale:g}": {"has": own.part, "wrong by": own.left} for scale, own in found.items()}
+
+
+def section(stages: Mapping[str, Row]) -> str:
+    """The part of the page; empty where nothing was measured."""
+    if not stages:
+        return ""
+    scales = [f"{scale:g}" for scale in SCALES]
+    lines = [
+        "## The scale",
+        "",
+        "What the shipped student changes by when it is told a scale instead of none, of what its guided teacher does,",
+        "over the same noise: *has* is its part along the teacher's change, 1 for all of it, and *wrong by* the square",
+        "of the difference, 0 for none and 1 for a student that hears nothing.",
+        "",
+        "| stage | " + " | ".join(f"has, at {scale} | wrong by" for scale in scales) + " |",
+        "|---|" + "--:|" * (2 * len(scales)),
+    ]
+    for name, row in stages.items():
+        cells = (f"{row[scale]['has']:.2f} | {row[scale]['wrong by']:.2f}" for scale in scales)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

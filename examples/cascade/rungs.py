@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from distill_parts import blank
 from distilled_stages import RECIPES, RULES, student_stage, times_of
+from heard import entry, heard
 from ledger import Ledger, Progress, Row
 from material import Captions
 from memory import keep_memory
@@ -108,7 +109,7 @@ def stage_of(plan: Plan, variant: Variant, sampling: Sampling) -> tuple[Stage, V
     if variant.method == "shipped":
         network = load_student(variant.weights)
     else:
-        network = blank(plan)
+        network = blank(plan, variant.method)
         model_of(plan, network).load_state_dict(load_file(variant.weights))
         network.eval()
     inner = network.network if isinstance(network, ScaleAdapter) else network
@@ -267,11 +268,25 @@ def main() -> None:
         plans = [plan for plan in PLANS if not args.stages or plan.name in args.stages]
         rows = [row for plan in plans for row in measure(plan, captions, ledger, args)]
         without = {plan.name: plain(plan, args.seeds) for plan in plans}
+        weights = Path(args.weights)
+        scales = {
+            plan.name: entry(heard(plan, captions, weights, weights / "students"))
+            for plan in plans
+            if plan.name in OSCILLATING and (weights / "students" / f"{plan.name}.safetensors").is_file()
+        }
     except ValueError as error:
         sys.exit(f"rungs: {error}")
     print(tables(rows))
     if args.docs:
-        write_page(Path(args.docs), rows, names, without=without, seeds=args.seeds, full_steps=args.full)
+        write_page(
+            Path(args.docs),
+            rows,
+            names,
+            without=without,
+            scales=scales,
+            seeds=args.seeds,
+            full_steps=args.full,
+        )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
+import heard
+import rungs_plain
 import torch
 from ledger import Row
-from rungs_plain import section
 
 HEAD = (
     "weights", "steps", "evaluations", "fewer", "seconds", "faster", "to the teacher", "to held-out clips", "fit",
@@ -23,12 +25,12 @@ change are measured anew.
 
 *Teacher* is the undistilled stage in {full}, guided where the stage is; *undistilled* is it in as few steps. *Guidance
 alone* has both evaluations of guidance in one, and is told the scale. *Student* is a rung of the halvings that begin
-there, and *multistep*, *consistency* and *matching* went straight to few steps by multistep consistency, consistency
-and distribution matching; one evaluation a step, all of them. They take DDIM's steps, except that the last two go to
-the clean end and back with fresh noise, as these methods do. The base takes the uniform grid, and the upper stages
-one whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which they go straight to the end: *uniform grid*
-shows what the evaluations beyond it would add. *As in the demo* is how `sampling.py` has the teacher, and *as shipped*
-how the demo has the student.
+there, and *multistep*, *consistency*, *matching* and *adversarial* went straight to few steps by multistep consistency,
+consistency, and distribution matching without and with its GAN term; one evaluation a step, all of them. They take
+DDIM's steps, except that the last three go to the clean end and back with fresh noise, as these methods do. The base
+takes the uniform grid, and the upper stages one whose last evaluation is at time 0.35 or 0.5 (`RECIPES`), from which
+they go straight to the end: *uniform grid* shows what the evaluations beyond it would add. *As in the demo* is how
+`sampling.py` has the teacher, and *as shipped* how the demo has the student.
 *To the teacher* is the root mean square difference from the teacher's video of the
 same noise and condition, for values in [-1, 1]. *To held-out clips* is the energy distance between patches of 2
 frames by 4 by 4 pixels, as they are and without their means, of samples and of held-out clips: lower is better. *Fit*
@@ -102,17 +104,21 @@ def write_page(
     names: Sequence[str],
     *,
     without: dict[str, list[Row]],
+    scales: dict[str, Row],
     seeds: int,
     full_steps: int | None,
 ) -> None:
     """distillation.md, .json and .png in `docs`; what was not measured now keeps what was there."""
     data = docs / "distillation.json"
-    before: dict[str, dict[str, list[Row]]] = json.loads(data.read_text()) if data.exists() else {}
+    before: dict[str, dict[str, Any]] = json.loads(data.read_text()) if data.exists() else {}
     known = before.get("stages", {}) | entries(rows)
     plain = before.get("without a network", {}) | without
-    stages, plain = ({name: own[name] for name in names if name in own} for own in (known, plain))
+    told = before.get("the scale", {}) | scales
+    stages, plain, told = ({name: own[name] for name in names if name in own} for own in (known, plain, told))
     note = {"torch": torch.__version__, "threads": torch.get_num_threads(), "seeds": seeds}
-    data.write_text(json.dumps({**note, "stages": stages, "without a network": plain}, indent=1) + "\n")
+    data.write_text(
+        json.dumps({**note, "stages": stages, "without a network": plain, "the scale": told}, indent=1) + "\n"
+    )
     full = (
         f"{full_steps} steps"
         if full_steps
@@ -124,7 +130,7 @@ def write_page(
     parts += [notes(page.read_text() if page.exists() else ""), in_all(stages)]
     if picture(docs / "distillation.png", stages):
         parts.append("![Distances against steps](distillation.png)")
-    parts.append(section(plain))
+    parts += [rungs_plain.section(plain), heard.section(told)]
     for name in names:
         parts.append(f"## {name}")
         if name not in stages:
@@ -145,18 +151,31 @@ def notes(page: str) -> str:
 
 def in_all(stages: dict[str, list[Row]]) -> str:
     """The stages together: evaluations of a video, and the seconds of what was measured."""
-    pairs = [(stage[0], eight_of(stage)) for stage in stages.values()]
-    known = [(full, student) for full, student in pairs if student is not None]
+    eight = less(stages, {name: eight_of(stage) for name, stage in stages.items()})
+    shipped = less(stages, {name: shipped_of(stage) for name, stage in stages.items()})
+    parts = [f"With the students of eight steps {eight}." if eight else ""]
+    parts += [f"With what is shipped {shipped}." if shipped else ""]
+    return "\n\n".join(part for part in parts if part)
+
+
+def less(stages: dict[str, list[Row]], chosen: dict[str, Row | None]) -> str:
+    """What the chosen rows save of their teachers, all stages together."""
+    known = [(stages[name][0], own) for name, own in chosen.items() if own is not None]
     if not known:
         return ""
     full, few = ([round(row["evaluations"]) for row in side] for side in zip(*known, strict=True))
     seconds = [sum(row["seconds"] for row in side) for side in zip(*known, strict=True)]
     return (
-        f"In all, the {len(known)} stages measured take {sum(full)} evaluations with their teachers and {sum(few)} "
-        f"with the students of eight steps, {sum(full) / sum(few):.1f} times fewer (by stage "
+        f"the {len(known)} stages measured take {sum(few)} evaluations instead of their teachers' {sum(full)}, "
+        f"{sum(full) / sum(few):.1f} times fewer (by stage "
         f"{', '.join(f'{a / b:.0f}' for a, b in zip(full, few, strict=True))}), and on what was measured of them "
-        f"{seconds[0]:.0f} and {seconds[1]:.1f} seconds, {seconds[0] / seconds[1]:.1f} times less."
+        f"{seconds[1]:.1f} seconds instead of {seconds[0]:.0f}, {seconds[0] / seconds[1]:.1f} times less"
     )
+
+
+def shipped_of(stage: Sequence[Row]) -> Row | None:
+    """The student that the demo takes."""
+    return next((row for row in stage if row["name"] == "student, as shipped"), None)
 
 
 def eight_of(stage: Sequence[Row]) -> Row | None:
@@ -214,7 +233,8 @@ def picture(path: Path, stages: dict[str, list[Row]]) -> bool:
                 axes.axhspan(middle - spread, middle + spread, color="0.92")
                 axes.axhline(middle, color="0.5", lw=1)
             for kind, mark in (("student", "C0o-"), ("guidance alone", "C2x:"), ("undistilled", "C1s--"),
-                               ("multistep", "C3^"), ("consistency", "C4v"), ("matching", "C5D")):  # fmt: skip
+                               ("multistep", "C3^"), ("consistency", "C4v"), ("matching", "C5D"),
+                               ("adversarial", "C6*")):  # fmt: skip
                 own = [row for row in stage if row["name"] == kind]
                 if own:
                     axes.plot([r["steps"] for r in own], [r[key] for r in own], mark, label=kind, ms=4)

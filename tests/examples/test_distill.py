@@ -176,14 +176,14 @@ def test_a_killed_distillation_ends_with_the_same_bytes_and_its_rungs_are_measur
         assert read["prompts"] == 2
         assert read["object"] <= read["right"] <= read["named"]
     monkeypatch.setattr("rungs_page.picture", lambda *_: False)
-    write_page(tmp_path, rows, [p.name for p in PLANS], without=WITHOUT, seeds=2, full_steps=4)
+    write_page(tmp_path, rows, [p.name for p in PLANS], without=WITHOUT, scales={}, seeds=2, full_steps=4)
     page = (tmp_path / "distillation.md").read_text()
     assert page.count("Not measured yet.") == len(PLANS) - 1
     assert "| student | 2 |" in page
     (tmp_path / "distillation.md").write_text(
         f"# Old\n\n{NOTES[0]}\nBy hand.\n{NOTES[1]}\n\nThe old tables.\n"
     )
-    write_page(tmp_path, rows, [p.name for p in PLANS], without=WITHOUT, seeds=2, full_steps=4)
+    write_page(tmp_path, rows, [p.name for p in PLANS], without=WITHOUT, scales={}, seeds=2, full_steps=4)
     assert (tmp_path / "distillation.md").read_text() == page.replace(
         "\n\n## 1-base", f"\n\n{NOTES[0]}\nBy hand.\n{NOTES[1]}\n\n## 1-base"
     )
@@ -206,20 +206,28 @@ def test_figures_without_a_network_are_those_of_the_truth_and_of_what_is_trivial
     assert section({}) == ""
 
 
-def test_the_page_adds_up_what_eight_steps_save() -> None:
+def test_the_page_adds_up_what_eight_steps_save_and_what_is_shipped() -> None:
     def row(name: str, steps: int, evaluations: float, seconds: float) -> dict[str, float | str]:
         more = {"distance": 0.1, "quality": 1.0, "quality spread": 0.1}
         return {"name": name, "steps": steps, "evaluations": evaluations, "seconds": seconds, **more}
 
     stages = {
         "1-base": [row("teacher", 256, 512, 50.0), row("student", 8, 8, 1.0)],
-        "4-ssr": [row("teacher", 128, 128, 70.0), row("undistilled", 8, 8, 3.0), row("student", 8, 8, 2.0)],
+        "4-ssr": [
+            row("teacher", 128, 128, 70.0),
+            row("undistilled", 8, 8, 3.0),
+            row("student", 8, 8, 2.0),
+            row("student, as shipped", 4, 4, 1.0),
+        ],
         "7-ssr": [row("teacher", 128, 128, 9.0)],
     }
     said = in_all(stages)
-    assert "640 evaluations" in said
+    assert "the 2 stages measured take 16 evaluations instead of their teachers' 640" in said
     assert "40.0 times fewer (by stage 64, 16)" in said
-    assert "120 and 3.0 seconds, 40.0 times less" in said
+    assert "3.0 seconds instead of 120, 40.0 times less" in said
+    assert (
+        "With what is shipped the 1 stages measured take 4 evaluations instead of their teachers' 128" in said
+    )
     assert "those of the undistilled network, in 8 evaluations, 0.100" in verdict(stages["4-ssr"])
     assert in_all({"7-ssr": stages["7-ssr"]}) == ""
 
@@ -283,7 +291,7 @@ def test_a_student_is_sampled_by_the_recipe_s_rule_unless_another_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = tiny("1-base")
-    network = blank(plan)
+    network = blank(plan, "progressive")
     assert student_stage(plan, network, 8).step == RECIPES["1-base"].rule
     assert student_stage(plan, network, 4, rule=FreshNoise()).step == FreshNoise()
     monkeypatch.setitem(RECIPES, "1-base", replace(RECIPES["1-base"], rule=Ancestral()))
@@ -292,7 +300,7 @@ def test_a_student_is_sampled_by_the_recipe_s_rule_unless_another_is_asked_for(
 
 def test_an_error_counts_relative_to_the_scale_that_the_target_grows_with() -> None:
     guided, unguided = tiny("2-tsr"), tiny("6-tsr")
-    student, other = (model_of(plan, blank(plan)) for plan in (guided, unguided))
+    student, other = (model_of(plan, blank(plan, "guidance")) for plan in (guided, unguided))
     logsnr, level = torch.zeros(2), torch.tensor([3.0, 3.0])
     cond = with_guidance_scale(Conditioning(aug_logsnr=level), torch.tensor([1.0, 4.0]))
     emphasis, plain = emphasis_of(guided, student), emphasis_of(unguided, other)

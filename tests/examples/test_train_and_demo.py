@@ -116,7 +116,7 @@ def test_the_demo_takes_a_student_of_its_teacher_and_no_other(tmp_path: Path, we
         made = json.loads((tmp_path / out / "run.json").read_text())
         return made["stages"]["1-base"]["steps"], result.stderr
 
-    student = told_scales(BASE, build_network(BASE.unet))
+    student = told_scales(BASE, build_network(BASE.unet), "progressive")
     save_student(students / "1-base.safetensors", student, notes={"teacher": "another's"})
     _, said = steps("stale", "--steps", "3")
     assert "its student is that of other weights; its teacher takes 3 steps instead" in said

@@ -2,7 +2,6 @@
 
 from vdm_blocks.distillation.adversary import Adversary, Discriminator, FeatureDiscriminator
 from vdm_blocks.distillation.consistency import ConsistencyDistiller, FreshNoise
-from vdm_blocks.distillation.context_guidance import ContextGuidance
 from vdm_blocks.distillation.direction import GuidanceDirection
 from vdm_blocks.distillation.distribution import DistributionMatching
 from vdm_blocks.distillation.driver import DistillInfo, Judge, Method, distill
@@ -23,7 +22,6 @@ __all__ = [
     "GUIDANCE_SCALE",
     "Adversary",
     "ConsistencyDistiller",
-    "ContextGuidance",
     "Discriminator",
     "DistillInfo",
     "DistilledGuidance",

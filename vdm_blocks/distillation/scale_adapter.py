@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from vdm_blocks.distillation.context_guidance import ContextGuidance
 from vdm_blocks.distillation.direction import GuidanceDirection, of_each
+from vdm_blocks.distillation.guided_context import encoder_of, guided_context
 from vdm_blocks.distillation.scale import ScaleRange, as_range, guidance_scale_of
 from vdm_blocks.models.context import Context, ContextEncoder
 from vdm_blocks.nn.embedding import ScalarEmbedding
@@ -20,9 +22,10 @@ __all__ = ["ScaleAdapter"]
 class ScaleAdapter(nn.Module):
     """The network, with an embedding of the guidance scale added to its embedding of the time.
 
-        time + embed(scale)                         at the submodule `at`
-        answer + (scale - 1) direction(h, logsnr)   at the submodule `head`, whose input is h
-        emb + g(scale) (emb - emb_uncond)           at the submodule `context.at`
+        time + embed(scale)                       at the submodule `at`
+        answer + g(scale) direction(h, logsnr)    at the submodule `head`, whose input is h
+        emb + g(scale) (emb - emb_uncond)         at the submodule `context`
+        g(s) = bend asinh((s - 1) / bend)
 
     (First line: arXiv 2210.03142, section 3.1.) The scale is read from `Conditioning.extra["guidance_scale"]` and
     embedded as the time is: sinusoids of `angle` u, u its place in the range, and two linear maps. Guidance is
@@ -34,6 +37,9 @@ class ScaleAdapter(nn.Module):
     What starts at zero has far to go at the low rate that suits the network: begin with `fit_direction`, and give
     `added` a higher one, by `learn`'s `factors`. Or begin guided, with `context`, where the caption acts by the
     embedding, as it does in our super-resolution stages: that has no weights, and is right to first order.
+
+    g has slope 1 where guidance begins. Guidance itself is straight, which an infinite `bend` is; but far out, where
+    first order no longer holds, less is better, and what thresholded steps come to grows ever more slowly too.
 
     Args:
         network: any Module that is called as `network(z_t, logsnr, cond)`.
@@ -47,11 +53,12 @@ class ScaleAdapter(nn.Module):
             in our `VideoUNet`, "unet.conv_out" in `DiffusersVideoUNet`. None is without the second line.
         knots: noise levels for which the second last layer is another.
         angle: that the fastest sinusoid turns by over the range, in radians.
-        context: the third line, of our own networks; None is without it.
+        context: the name of the network's `ContextEncoder`, "context" in our networks. None is without the third line.
+        bend: how many scales g stays straight for; 1.5 suits `context`.
 
     Raises:
-        ValueError: a name that is not the network's; on a call, a scale that is missing or out of range, or an
-            embedding of another width.
+        ValueError: a name that is not the network's, or a bend that is not positive; on a call, a scale that is missing
+            or out of range, or an embedding of another width.
 
     >>> import torch
     >>> from vdm_blocks.models import LevelSpec, UNetSpec, VideoUNet
@@ -75,7 +82,8 @@ class ScaleAdapter(nn.Module):
         head: str | None = None,
         knots: int = 4,
         angle: float = 10.0,
-        context: ContextGuidance | None = None,
+        context: str | None = None,
+        bend: float = math.inf,
     ) -> None:
         super().__init__()
         names = [name for name, _ in network.named_modules() if name]
@@ -92,7 +100,11 @@ class ScaleAdapter(nn.Module):
                 f"{near[-8:]}"
             )
         if context is not None:
-            context.check(network)
+            encoder_of(network, context)
+        if not bend > 0:
+            raise ValueError(
+                f"ScaleAdapter got bend={bend}; it is positive: 1.5, say, or inf for a straight line"
+            )
         self.network = network
         self.at = at
         self.width = width
@@ -101,6 +113,7 @@ class ScaleAdapter(nn.Module):
         self.knots = knots
         self.angle = angle
         self.context = context
+        self.bend = bend
         self.scales = as_range(scales)
         self.embedding = ScalarEmbedding(width, scale=angle, features=features, hidden=hidden)
         last = self.embedding.mlp[-1]
@@ -114,9 +127,15 @@ class ScaleAdapter(nn.Module):
         """What is not the network's own."""
         return (self.embedding,) if self.direction is None else (self.embedding, self.direction)
 
+    def gain(self, scale: Tensor) -> Tensor:
+        """g(scale), of the same shape."""
+        beyond = scale - 1
+        return beyond if math.isinf(self.bend) else self.bend * torch.asinh(beyond / self.bend)
+
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Conditioning) -> Tensor:
         """What the network answers, told the scale."""
         scale = guidance_scale_of(cond)
+        gain = self.gain(scale)
         told: Tensor = self.embedding(self.scales.place(scale))
 
         def add(_module: nn.Module, _given: tuple[Any, ...], time: Tensor) -> Tensor:
@@ -133,16 +152,15 @@ class ScaleAdapter(nn.Module):
         def push(_module: nn.Module, given: tuple[Any, ...], answer: Tensor) -> Tensor:
             assert self.direction is not None
             direction: Tensor = self.direction(given, logsnr)
-            return answer + of_each(scale - 1, answer) * direction
+            return answer + of_each(gain, answer) * direction
 
         def guide(encoder: nn.Module, given: tuple[Any, ...], context: Context) -> Context:
-            assert self.context is not None
-            return self.context.guide(cast("ContextEncoder", encoder), given, context, scale)
+            return guided_context(cast("ContextEncoder", encoder), given, context, gain)
 
         with ExitStack() as hooks:
             hooks.enter_context(self.network.get_submodule(self.at).register_forward_hook(add))
             if self.head is not None:
                 hooks.enter_context(self.network.get_submodule(self.head).register_forward_hook(push))
             if self.context is not None:
-                hooks.enter_context(self.network.get_submodule(self.context.at).register_forward_hook(guide))
+                hooks.enter_context(self.network.get_submodule(self.context).register_forward_hook(guide))
             return cast("Network", self.network)(z_t, logsnr, cond)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 
 import torch
 
 from vdm_blocks.checkpoint import load_into, read_info, read_tensors, write_network
-from vdm_blocks.distillation.context_guidance import ContextGuidance, as_stored
 from vdm_blocks.distillation.scale import ScaleRange
 from vdm_blocks.distillation.scale_adapter import ScaleAdapter
 from vdm_blocks.models.spec import UNetSpec
@@ -36,8 +36,8 @@ def save_student(
         dtype: of floating-point weights on disk.
 
     Raises:
-        ValueError: an adapter around another network or with an `unconditional` of one's own, a weight that `dtype`
-            cannot hold, or a file that cannot be written.
+        ValueError: an adapter around another network, a weight that `dtype` cannot hold, or a file that cannot be
+            written.
     """
     if isinstance(network, VideoUNet):
         write_network(path, network, network.spec, notes=notes, dtype=dtype)
@@ -57,7 +57,8 @@ def save_student(
         "head": network.head,
         "knots": network.knots,
         "angle": network.angle,
-        "context": as_stored(network.context),
+        "context": network.context,
+        "bend": network.bend,
     }
     write_network(path, network, inner.spec, notes=notes, dtype=dtype, adapter=adapter)
 
@@ -80,7 +81,6 @@ def load_student(
         if info.adapter is not None:
             try:
                 low, high = info.adapter["scales"]
-                context = info.adapter.get("context")
                 network = ScaleAdapter(
                     network,
                     at=info.adapter["at"],
@@ -91,7 +91,8 @@ def load_student(
                     head=info.adapter.get("head"),
                     knots=info.adapter.get("knots", 1),
                     angle=info.adapter.get("angle", _OLD_ANGLE),
-                    context=None if context is None else ContextGuidance(**context),
+                    context=info.adapter.get("context"),
+                    bend=info.adapter.get("bend", math.inf),
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} holds an adapter that this version cannot make: {error}") from error

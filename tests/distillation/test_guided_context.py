@@ -11,7 +11,6 @@ from contract import awaken
 from torch import Tensor, nn
 
 from vdm_blocks.distillation import (
-    ContextGuidance,
     ScaleAdapter,
     load_student,
     save_student,
@@ -38,7 +37,6 @@ COND = Conditioning(
     text=torch.randn(3, 5, 4, generator=DRAW, dtype=torch.float64),
     text_mask=torch.tensor([[True] * 3 + [False] * 2, [True] * 5, [True] + [False] * 4]),
 )
-STRAIGHT = ContextGuidance(bend=math.inf)
 
 
 class Linear(nn.Module):
@@ -57,8 +55,8 @@ class Linear(nn.Module):
         return answer
 
 
-def adapted(network: nn.Module, guidance: ContextGuidance) -> ScaleAdapter:
-    return ScaleAdapter(network, at="context.logsnr", width=16, context=guidance).double()
+def adapted(network: nn.Module, *, bend: float = math.inf, context: str = "context") -> ScaleAdapter:
+    return ScaleAdapter(network, at="context.logsnr", width=16, context=context, bend=bend).double()
 
 
 def unet(shrink: float = 1.0, *, attend: bool = False) -> VideoUNet:
@@ -90,7 +88,7 @@ def guided(network: nn.Module, scale: float) -> Tensor:
 def test_a_straight_line_is_guidance_itself_where_the_answer_is_linear(scale: float) -> None:
     network = Linear().double()
     torch.testing.assert_close(
-        adapted(network, STRAIGHT)(Z, LOGSNR, told(scale)), guided(network, scale), rtol=0, atol=1e-12
+        adapted(network)(Z, LOGSNR, told(scale)), guided(network, scale), rtol=0, atol=1e-12
     )
 
 
@@ -99,7 +97,7 @@ def test_a_bent_line_is_guidance_by_a_smaller_scale(scale: float) -> None:
     network = Linear().double()
     smaller = 1 + 2.5 * math.asinh((scale - 1) / 2.5)
     torch.testing.assert_close(
-        adapted(network, ContextGuidance(bend=2.5))(Z, LOGSNR, told(scale)),
+        adapted(network, bend=2.5)(Z, LOGSNR, told(scale)),
         guided(network, smaller),
         rtol=0,
         atol=1e-12,
@@ -112,7 +110,7 @@ def test_what_it_is_wrong_by_falls_with_the_square_of_what_the_text_does() -> No
     for shrink in (2.0**-6, 2.0**-9):
         network = unet(shrink)
         want = guided(network, 4.0) - network(Z, LOGSNR, COND)
-        got = adapted(network, STRAIGHT)(Z, LOGSNR, told(4.0)) - network(Z, LOGSNR, COND)
+        got = adapted(network)(Z, LOGSNR, told(4.0)) - network(Z, LOGSNR, COND)
         wrong.append(float((got - want).detach().norm()))
         asked.append(float(want.detach().norm()))
     assert 2.8 < math.log2(asked[0] / asked[1]) < 3.2
@@ -122,7 +120,7 @@ def test_what_it_is_wrong_by_falls_with_the_square_of_what_the_text_does() -> No
 
 def test_at_scale_1_and_without_text_nothing_changes() -> None:
     network = unet(attend=True)
-    adapter = adapted(network, ContextGuidance())
+    adapter = adapted(network, bend=1.5)
     torch.testing.assert_close(adapter(Z, LOGSNR, told(1.0)), network(Z, LOGSNR, COND), rtol=0, atol=1e-12)
     bare = told(9.0).without_text()
     torch.testing.assert_close(adapter(Z, LOGSNR, bare), network(Z, LOGSNR, bare), rtol=0, atol=1e-12)
@@ -132,13 +130,13 @@ def test_at_scale_1_and_without_text_nothing_changes() -> None:
 def test_the_network_used_by_itself_is_left_alone() -> None:
     network = unet()
     before = network(Z, LOGSNR, COND)
-    adapted(network, ContextGuidance())(Z, LOGSNR, told(9.0))
+    adapted(network, bend=1.5)(Z, LOGSNR, told(9.0))
     assert torch.equal(network(Z, LOGSNR, COND), before)
 
 
 def test_each_sample_has_its_scale_and_each_frame_its_caption() -> None:
     network = Linear().double()
-    adapter = adapted(network, STRAIGHT)
+    adapter = adapted(network)
     scales = torch.tensor([2.0, 5.0, 9.0], dtype=torch.float64)
     mixed = adapter(Z, LOGSNR, with_guidance_scale(COND, scales))
     for i, scale in enumerate(scales.tolist()):
@@ -159,13 +157,13 @@ def test_a_transformer_is_guided_too() -> None:
     spec = TransformerSpec(width=16, depth=1, heads=2, mixing=JointSpec(), embedding=16, text_width=4)
     net = VideoTransformer(spec)
     awaken(net)
-    adapter = adapted(net, ContextGuidance())
+    adapter = adapted(net, bend=1.5)
     torch.testing.assert_close(adapter(Z, LOGSNR, told(1.0)), net(Z, LOGSNR, COND), rtol=0, atol=1e-12)
     assert not torch.allclose(adapter(Z, LOGSNR, told(6.0)), net(Z, LOGSNR, COND))
 
 
 def test_it_has_no_weights_and_learns_with_those_of_the_encoder() -> None:
-    adapter = adapted(unet(), ContextGuidance())
+    adapter = adapted(unet(), bend=1.5)
     assert adapter.added == (adapter.embedding,)
     adapter(Z, LOGSNR, told(6.0)).square().sum().backward()
     grad = adapter.network.get_submodule("context.pooled").weight.grad
@@ -175,23 +173,38 @@ def test_it_has_no_weights_and_learns_with_those_of_the_encoder() -> None:
 
 def test_a_student_comes_back_with_it(tmp_path: Path) -> None:
     for bend in (2.5, math.inf):
-        adapter = adapted(unet(), ContextGuidance(bend=bend))
+        adapter = adapted(unet(), bend=bend)
         save_student(tmp_path / "a.safetensors", adapter, dtype=torch.float64)
         again = load_student(tmp_path / "a.safetensors", dtype=torch.float64)
         assert isinstance(again, ScaleAdapter)
-        assert again.context == adapter.context
+        assert (again.context, again.bend) == ("context", bend)
         assert torch.equal(again(Z, LOGSNR, told(6.0)), adapter(Z, LOGSNR, told(6.0)))
 
 
-def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+def test_the_direction_of_the_answer_is_bent_alike() -> None:
+    network = unet()
+    straight, bent = (
+        ScaleAdapter(network, at="context.logsnr", width=16, head="head", bend=bend).double()
+        for bend in (math.inf, 2.0)
+    )
+    assert straight.direction is not None
+    for p in straight.direction.parameters():
+        nn.init.normal_(p)
+    bent.load_state_dict(straight.state_dict())
+    smaller = 1 + 2 * math.asinh(8 / 2)
+    torch.testing.assert_close(
+        bent(Z, LOGSNR, told(9.0)), straight(Z, LOGSNR, told(smaller)), rtol=0, atol=1e-12
+    )
+    slope = [float(bent.gain(torch.tensor(1 + h, dtype=torch.float64))) / h for h in (1e-1, 1e-2)]
+    assert abs(slope[1] - 1) < abs(slope[0] - 1) / 50
+
+
+def test_what_is_wrong_is_said() -> None:
     with pytest.raises(ValueError, match=r"has no ContextEncoder 'head'; it has \['context'\]"):
-        adapted(unet(), ContextGuidance(at="head"))
+        adapted(unet(), context="head")
     plain = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(ValueError, match="Sequential has no ContextEncoder 'context'; guide its answer"):
-        ScaleAdapter(plain, at="0", width=4, context=ContextGuidance())
+        ScaleAdapter(plain, at="0", width=4, context="context")
     for bend in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="it is positive"):
-            ContextGuidance(bend=bend)
-    mine = ContextGuidance(unconditional=lambda cond: cond)
-    with pytest.raises(ValueError, match="cannot hold a function"):
-        save_student(tmp_path / "a.safetensors", adapted(unet(), mine))
+            adapted(unet(), bend=bend)
