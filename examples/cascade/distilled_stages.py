@@ -130,7 +130,7 @@ RECIPES: dict[str, Recipe] = {
         direct=200,
         average=0.95,
         rate=1e-4,
-        rung_rate=1e-4,
+        rung_rate=3e-5,
     ),
     "3-ssr": Recipe(
         guidance=400,
@@ -140,7 +140,7 @@ RECIPES: dict[str, Recipe] = {
         direct=200,
         average=0.95,
         rate=1e-4,
-        rung_rate=1e-4,
+        rung_rate=3e-5,
     ),
     "4-ssr": Recipe(halving=60, average=0.95, rung_rate=2e-4, last=0.5),
     "5-tsr": Recipe(halving=80, average=0.95, rung_rate=2e-4),
