@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import torch
 from distilled_stages import is_guided, times_of
 from stages import Plan
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ from vdm_blocks.types import Conditioning, Denoiser
 
 CRITIC = 5
 """Updates of the critic for each of the student's."""
+TOLD_APART = 1e-2
+"""What telling data from the student's videos counts in the critic's loss."""
 
 
 def emphasis_of(plan: Plan, student: ModelDenoiser) -> Emphasis | None:
@@ -105,17 +108,21 @@ def direct_of(
     )
 
     def of_critic(x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
-        loss = matching.critic_loss(x0, cond, generator=generator)
+        with torch.no_grad():
+            made = matching.generate(x0, cond, generator=generator)
+        loss = matching.critic_loss(x0, cond, generator=generator, made=made)
         if adversary is None:
             return loss
-        return loss + matching.discriminator_loss(x0, cond, generator=generator)
+        told = matching.discriminator_loss(x0, cond, generator=generator, made=made)
+        return loss + TOLD_APART * told
 
     return roles, lambda update: matching if update % (CRITIC + 1) == CRITIC else of_critic
 
 
 def discriminator_of(plan: Plan, critic: ModelDenoiser) -> FeatureDiscriminator:
     """On what the critic's coarsest level puts out on its way down."""
-    levels = plan.unet.levels if isinstance(plan.unet, UNetSpec) else ()
+    assert isinstance(plan.unet, UNetSpec)
+    levels = plan.unet.levels
     own = f"levels.{len(levels) - 1}.down.{levels[-1].blocks - 1}"
     at = next(name for name, _ in critic.named_modules() if name.endswith(own))
     return FeatureDiscriminator(critic, at=at, channels=levels[-1].channels)

@@ -66,8 +66,8 @@ class Recipe:
         guidance: updates that teach the student the guidance scale; 0 for a stage whose guidance is off.
         context: whether guidance is that of what the network is told, from which the student starts; else it is a
             direction of its last layer, fitted before.
-        bend: of the scale, for a student of few steps, whose teacher's thresholded steps do not grow as the scale does;
-            guidance by a direction is straight.
+        bend: of the scale, in `ScaleAdapter`. A student of guidance alone has it only with `context`: by a direction
+            guidance is straight, and what thresholded steps come to is not.
         fitted: batches that the direction of guidance is fitted to.
         halving: updates of a rung, twice as many for 2 steps and 1.
         first: of the first rung, which learns more of guidance besides; 0 for as many as another.
@@ -151,10 +151,10 @@ RECIPES: dict[str, Recipe] = {
 many updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
 noise: their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`. Where
 there is no guidance to halve the evaluations, four steps are shipped, which are as near to what was held out as eight.
-The caption acts by attention in the base and by the embedding above it, where the embedding itself is guided. The base
-learns most from packs of pictures, each of which shows 16 captions at 16 noise levels for the time of one clip; its
-rung of eight is sampled by its teacher's rule: of what 24 captions name, the judge read as much in eight steps of that,
-within the error, as in eight of DDIM, which is what the halvings learn."""
+Where the embedding hears nearly all that a caption does, which `heard.py` says of each stage, it is guided itself. The
+base learns most from packs of pictures, each of which shows 16 captions at 16 noise levels for the time of one clip;
+its rung of eight is sampled by its teacher's rule, in which outlines change less from frame to frame than in DDIM,
+which is what the halvings learn."""
 
 
 def times_of(plan: Plan, steps: int) -> Tensor:
@@ -299,7 +299,11 @@ def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> Chosen:
         else:
             count = RECIPES[plan.name].shipped if steps == "default" else count
             own = few_student(plan, count, student.parent)
-            if own.is_file() and read_info(own).notes.get("teacher") == short_hash(teacher):
+            if (
+                count < RECIPES[plan.name].shipped
+                and own.is_file()
+                and read_info(own).notes.get("teacher") == short_hash(teacher)
+            ):
                 student = own
             return Chosen(weights=student, steps=count, student=True)
     return Chosen(weights=teacher, steps=count, student=False, why=why)

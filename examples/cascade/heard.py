@@ -13,13 +13,14 @@ from material import Captions
 from sampling import OSCILLATING, WEIGHTS, find_weights, model_of
 from stages import PLANS, Plan
 from student_batches import StudentBatches
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm_blocks.checkpoint import load_unet, read_info
 from vdm_blocks.conditioning.minilm import MiniLMEncoder
 from vdm_blocks.diffusion import diffuse
 from vdm_blocks.distillation import ToldGuidance, load_student, with_guidance_scale
 from vdm_blocks.distillation.targets import two_step_target
+from vdm_blocks.models.context import Context
 from vdm_blocks.types import Denoiser
 
 TIMES = (0.95, 0.85, 0.7, 0.5)
@@ -69,8 +70,12 @@ def main() -> None:
     captions = Captions(MiniLMEncoder.load())
     for plan in PLANS:
         if plan.name in OSCILLATING:
-            said = (f"{own.part:.2f} at {scale:g}" for scale, own in heard(plan, captions).items())
-            print(f"{plan.name}: of its teacher's change it has {', '.join(said)}", flush=True)
+            said = ", ".join(f"{own.part:.2f} at {scale:g}" for scale, own in heard(plan, captions).items())
+            alone = by_embedding(plan, captions)
+            print(
+                f"{plan.name}: of its teacher's change it has {said}; {alone:.3f} is the embedding's",
+                flush=True,
+            )
 
 
 def heard(
@@ -115,9 +120,39 @@ def heard(
     return found
 
 
-def entry(found: Mapping[float, Heard]) -> Row:
+def by_embedding(plan: Plan, captions: Captions, weights: Path = WEIGHTS) -> float:
+    """Of what the caption changes in the teacher's answer, the part that is there when attention sees no caption."""
+    index = PLANS.index(plan)
+    batches = StudentBatches(plan, PLANS[index - 1] if index else None, captions, batch=1, seed=77)
+    network = load_unet(find_weights(plan, weights))
+    teacher = model_of(plan, network)
+
+    def unattended(_module: nn.Module, _given: tuple[object, ...], context: Context) -> Context:
+        assert context.text_mask is not None
+        mask = torch.zeros_like(context.text_mask)
+        mask[..., 0] = True  # the null token
+        return context._replace(text_mask=mask)
+
+    found = []
+    for number, t in enumerate(TIMES):
+        x0, cond = batches(number)
+        eps = plan.noise.draw(
+            torch.Generator().manual_seed(number), x0.shape, step=0, device=x0.device, dtype=x0.dtype
+        )
+        time = torch.full((len(x0),), t, dtype=torch.float64)
+        z_t = diffuse(x0, eps, time, plan.schedule)
+        with torch.inference_mode():
+            bare, whole = teacher(z_t, time, cond.without_text()).x0, teacher(z_t, time, cond).x0
+            with network.context.register_forward_hook(unattended):
+                alone = teacher(z_t, time, cond).x0
+        found.append(Heard.between(whole - bare, alone - bare))
+    return sum(found[1:], found[0]).part
+
+
+def entry(found: Mapping[float, Heard], embedding: float) -> Row:
     """As the page and its file hold it."""
-    return {f"{scale:g}": {"has": own.part, "wrong by": own.left} for scale, own in found.items()}
+    scales = {f"{scale:g}": {"has": own.part, "wrong by": own.left} for scale, own in found.items()}
+    return {"embedding": embedding, **scales}
 
 
 def section(stages: Mapping[str, Row]) -> str:
@@ -128,16 +163,18 @@ def section(stages: Mapping[str, Row]) -> str:
     lines = [
         "## The scale",
         "",
-        "What the shipped student changes by when it is told a scale instead of none, of what its guided teacher does,",
-        "over the same noise: *has* is its part along the teacher's change, 1 for all of it, and *wrong by* the square",
-        "of the difference, 0 for none and 1 for a student that hears nothing.",
+        "How far the shipped student's answer moves when it is told that scale instead of 1, against how far its",
+        "guided teacher's does (a rung's: what its two thresholded steps come to), on training clips with the same",
+        "noise. *Has* is the part along the teacher's change, 1 for all of it, and *wrong by* the square of the",
+        "difference, 0 for none and 1 for a student that hears nothing. *Embedding* is how much of what a caption",
+        "changes in the teacher's answer is there without attention to it.",
         "",
-        "| stage | " + " | ".join(f"has, at {scale} | wrong by" for scale in scales) + " |",
-        "|---|" + "--:|" * (2 * len(scales)),
+        "| stage | embedding | " + " | ".join(f"has, at {scale} | wrong by" for scale in scales) + " |",
+        "|---|" + "--:|" * (2 * len(scales) + 1),
     ]
     for name, row in stages.items():
         cells = (f"{row[scale]['has']:.2f} | {row[scale]['wrong by']:.2f}" for scale in scales)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {row['embedding']:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

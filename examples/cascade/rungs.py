@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from distill_parts import blank
 from distilled_stages import RECIPES, RULES, student_stage, times_of
-from heard import entry, heard
+from heard import by_embedding, entry, heard
 from ledger import Ledger, Progress, Row
 from material import Captions
 from memory import keep_memory
@@ -270,7 +270,9 @@ def main() -> None:
         without = {plan.name: plain(plan, args.seeds) for plan in plans}
         weights = Path(args.weights)
         scales = {
-            plan.name: entry(heard(plan, captions, weights, weights / "students"))
+            plan.name: entry(
+                heard(plan, captions, weights, weights / "students"), by_embedding(plan, captions, weights)
+            )
             for plan in plans
             if plan.name in OSCILLATING and (weights / "students" / f"{plan.name}.safetensors").is_file()
         }

@@ -166,7 +166,7 @@ def less(stages: dict[str, list[Row]], chosen: dict[str, Row | None]) -> str:
     full, few = ([round(row["evaluations"]) for row in side] for side in zip(*known, strict=True))
     seconds = [sum(row["seconds"] for row in side) for side in zip(*known, strict=True)]
     return (
-        f"the {len(known)} stages measured take {sum(few)} evaluations instead of their teachers' {sum(full)}, "
+        f"the stages measured ({len(known)}) take {sum(few)} evaluations instead of their teachers' {sum(full)}, "
         f"{sum(full) / sum(few):.1f} times fewer (by stage "
         f"{', '.join(f'{a / b:.0f}' for a, b in zip(full, few, strict=True))}), and on what was measured of them "
         f"{seconds[1]:.1f} seconds instead of {seconds[0]:.0f}, {seconds[0] / seconds[1]:.1f} times less"

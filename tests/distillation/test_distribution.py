@@ -222,6 +222,44 @@ class Widened(nn.Module):
         return Denoised(wide[:, :1], wide[:, :1])
 
 
+class Several(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+class Odd(Widened):
+    """A critic with a submodule that is not called, and one that puts out two things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused, self.several = nn.Identity(), Several()
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Denoised:  # noqa: ARG002
+        return Denoised(*self.several(z_t))
+
+
+def test_the_head_lies_where_the_critic_lies() -> None:
+    critic = Widened()
+    critic.scale = nn.Parameter(torch.ones(1, device="meta"))
+    judge = FeatureDiscriminator(critic, at="features", channels=2)
+    assert {p.device.type for p in judge.head.parameters()} == {"meta"}
+
+
+def test_the_students_videos_may_be_made_once_for_both_losses_of_the_critic() -> None:
+    student, critic = Affine(-0.3, 0.9), Affine(0.0, 0.1)
+    judge = Logit(normal(-0.3, 0.9))
+    method = DistributionMatching(TEACHER, student, critic, 2, adversary=Adversary(discriminator=judge))
+    made = method.generate(LIKE, NOTHING, generator=KEYED)
+    asked = len(student.asked)
+    for loss in (method.critic_loss, method.discriminator_loss):
+        torch.testing.assert_close(
+            loss(LIKE, NOTHING, generator=KEYED, made=made), loss(LIKE, NOTHING, generator=KEYED)
+        )
+    assert len(student.asked) == 3 * asked
+    method.discriminator_loss(LIKE, NOTHING, generator=KEYED, made=made).sum().backward()
+    assert student.mean.grad is None
+
+
 def test_a_head_on_features_learns_to_tell_data_from_the_student() -> None:
     torch.manual_seed(0)
     student = Affine(-0.9, 0.3)
@@ -289,6 +327,9 @@ def test_what_is_wrong_is_said() -> None:
         FeatureDiscriminator(Widened(), at="middle", channels=2)
     with pytest.raises(ValueError, match="it is a Module"):
         FeatureDiscriminator(TEACHER, at="features", channels=2)
+    for name, said in (("unused", "NoneType"), ("several", "tuple")):
+        with pytest.raises(ValueError, match=f"{name} put out {said}, no tensor of features"):
+            FeatureDiscriminator(Odd(), at=name, channels=2)(LIKE, torch.zeros(len(LIKE)), NOTHING)
     with pytest.raises(ValueError, match="its second channels=5"):
         FeatureDiscriminator(Widened(), at="features", channels=5)(LIKE, torch.zeros(len(LIKE)), NOTHING)
     with pytest.raises(ValueError, match="weight=0"):

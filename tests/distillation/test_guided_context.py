@@ -10,8 +10,12 @@ import torch
 from contract import awaken
 from torch import Tensor, nn
 
+from vdm_blocks.denoisers import ModelDenoiser
+from vdm_blocks.diffusion import CosineSchedule
 from vdm_blocks.distillation import (
+    GuidanceDistiller,
     ScaleAdapter,
+    fit_direction,
     load_student,
     save_student,
     with_guidance_scale,
@@ -197,6 +201,15 @@ def test_the_direction_of_the_answer_is_bent_alike() -> None:
     )
     slope = [float(bent.gain(torch.tensor(1 + h, dtype=torch.float64))) / h for h in (1e-1, 1e-2)]
     assert abs(slope[1] - 1) < abs(slope[0] - 1) / 50
+
+
+def test_a_direction_is_not_fitted_to_what_is_guided_already() -> None:
+    adapter = ScaleAdapter(unet(), at="context.logsnr", width=16, head="head", context="context").double()
+    student = ModelDenoiser(adapter, schedule=CosineSchedule())
+    teacher = ModelDenoiser(unet(), schedule=CosineSchedule())
+    distiller = GuidanceDistiller(teacher, student)
+    with pytest.raises(ValueError, match="is guided by its context"):
+        fit_direction(distiller, adapter, lambda _number: (Z, COND), [0], key="fit")
 
 
 def test_what_is_wrong_is_said() -> None:

@@ -13,7 +13,7 @@ import distill
 import pytest
 import rungs
 import torch
-from distill_methods import emphasis_of
+from distill_methods import direct_of, emphasis_of
 from distill_parts import Teller, blank
 from distilled_stages import (
     RECIPES,
@@ -36,6 +36,7 @@ from student_measures import VIEWS, case
 from torch import Tensor
 
 from vdm_blocks.checkpoint import read_info, save_network
+from vdm_blocks.diffusion import KeyedNoise
 from vdm_blocks.distillation import FreshNoise, with_guidance_scale
 from vdm_blocks.metrics import psnr
 from vdm_blocks.models import LevelSpec, TemporalConvSpec, TextAttentionSpec, UNetSpec, build_network
@@ -222,11 +223,12 @@ def test_the_page_adds_up_what_eight_steps_save_and_what_is_shipped() -> None:
         "7-ssr": [row("teacher", 128, 128, 9.0)],
     }
     said = in_all(stages)
-    assert "the 2 stages measured take 16 evaluations instead of their teachers' 640" in said
+    assert "the stages measured (2) take 16 evaluations instead of their teachers' 640" in said
     assert "40.0 times fewer (by stage 64, 16)" in said
     assert "3.0 seconds instead of 120, 40.0 times less" in said
     assert (
-        "With what is shipped the 1 stages measured take 4 evaluations instead of their teachers' 128" in said
+        "With what is shipped the stages measured (1) take 4 evaluations instead of their teachers' 128"
+        in said
     )
     assert "those of the undistilled network, in 8 evaluations, 0.100" in verdict(stages["4-ssr"])
     assert in_all({"7-ssr": stages["7-ssr"]}) == ""
@@ -311,8 +313,26 @@ def test_an_error_counts_relative_to_the_scale_that_the_target_grows_with() -> N
     assert float(own[0]) == float(own[1]) > 0
 
 
+@pytest.mark.parametrize("method", ["matching", "adversarial"])
+def test_the_student_and_its_critic_take_turns(method: str) -> None:
+    plan = tiny("1-base")
+    torch.manual_seed(0)
+    teacher, student = (model_of(plan, build_network(plan.unet)) for _ in range(2))
+    roles, turns = direct_of(plan, method, teacher.requires_grad_(False), student, 2, 4)
+    x0 = torch.rand(1, 3, *plan.grid.shape)
+    cond = Conditioning(text=torch.zeros(1, 2, 384), text_mask=torch.ones(1, 2, dtype=torch.bool))
+    for update, learner in ((0, "critic"), (5, "student")):
+        roles.zero_grad(set_to_none=True)
+        turns(update)(x0, cond, generator=KeyedNoise(seeds=(0,), stage=f"{update}")).sum().backward()
+        learned = {role: [p for p in own.parameters() if p.grad is not None] for role, own in roles.items()}
+        assert [role for role, own in learned.items() if own] == [learner]
+    heads = [name for name, _ in roles["critic"].named_children()]
+    assert ("head" in heads) == (method == "adversarial")
+
+
 def test_which_weights_the_demo_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny("6-tsr")
+    monkeypatch.setitem(RECIPES, "6-tsr", replace(RECIPES["6-tsr"], shipped=8))
     teacher, student = tmp_path / "6-tsr.safetensors", tmp_path / "students" / "6-tsr.safetensors"
     save_network(teacher, build_network(plan.unet))
     own = Chosen(weights=teacher, steps=SAMPLING["6-tsr"].steps, student=False)

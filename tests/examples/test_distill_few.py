@@ -26,6 +26,13 @@ PART = Part(steps=4, guidance=Constant(scale=1.0), student=True)
 ROW = Row(name="few", group=FEWER, title="constant 1", parts=(PART,))
 
 
+@pytest.fixture(autouse=True)
+def eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stages here ship eight steps."""
+    for name in ("6-tsr", "4-ssr"):
+        monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], shipped=8))
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A teacher, its shipped student, and one for four steps."""
@@ -55,6 +62,16 @@ def test_the_student_of_a_number_of_steps_is_taken_before_the_shipped_one_and_sa
     assert title_of(ROW, weights) == "constant 1, all distilled for these steps"
     few.weights.unlink()
     assert choose_weights(PLAN, "4", weights).weights == shipped
+
+
+def test_what_is_shipped_is_not_replaced_by_what_an_earlier_run_left(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, PLAN.name, replace(RECIPES[PLAN.name], shipped=4))
+    shipped = weights / "students" / f"{PLAN.name}.safetensors"
+    for steps in ("default", "4"):
+        chosen = choose_weights(PLAN, steps, weights)
+        assert (chosen.weights, chosen.steps) == (shipped, 4)
 
 
 def test_a_student_of_few_steps_of_other_weights_is_passed_over(weights: Path) -> None:

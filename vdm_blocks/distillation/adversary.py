@@ -61,11 +61,11 @@ class Adversary:
 
 
 class FeatureDiscriminator(nn.Module):
-    """W silu(V mean(h)), h what the submodule `at` of the critic puts out: the discriminator of DMD2.
+    """W silu(V mean(h)), h what the submodule `at` of the critic puts out, its mean over frames and pixels.
 
-    (arXiv 2405.14867, section 4.3: a classification branch on the bottleneck of the critic.) The critic learns by it
-    too: give one optimizer both the critic's loss and `discriminator_loss`. The last layer starts at zero, where
-    nothing is told apart.
+    (In the manner of arXiv 2405.14867, section 4.3, whose discriminator is a branch on the critic's bottleneck.) The
+    critic learns by it too: give one optimizer both the critic's loss and `discriminator_loss`. The last layer starts
+    at zero, where nothing is told apart.
 
     Args:
         critic: the role itself, which becomes part of this Module.
@@ -76,7 +76,8 @@ class FeatureDiscriminator(nn.Module):
     Shape: z_t (B, C, T, H, W), t (B,) -> (B,).
 
     Raises:
-        ValueError: a name that is not the critic's; on a call, features of another number of channels.
+        ValueError: a name that is not the critic's; on a call, a submodule that is not called or puts out no features,
+            or another number of channels.
 
     >>> from vdm_blocks.denoisers import ModelDenoiser
     >>> from vdm_blocks.diffusion import CosineSchedule
@@ -107,17 +108,25 @@ class FeatureDiscriminator(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.head = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), last)
+        first = next(critic.parameters(), None)
+        if first is not None:
+            self.head.to(first.device)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Logits, positive for data."""
-        kept: list[Tensor] = []
+        kept: list[Any] = []
 
-        def keep(_module: nn.Module, _given: tuple[Any, ...], features: Tensor) -> None:
-            kept.append(features)
+        def keep(_module: nn.Module, _given: tuple[Any, ...], put_out: Any) -> None:
+            kept.append(put_out)
 
         with self.critic.get_submodule(self.at).register_forward_hook(keep):
             self.critic(z_t, t, cond)
-        features = kept[-1]
+        features = kept[-1] if kept else None
+        if not isinstance(features, Tensor):
+            raise ValueError(
+                f"{self.at} put out {type(features).__name__}, no tensor of features; name a submodule that the critic "
+                "calls, such as its last block on the way down"
+            )
         if features.ndim < 3 or features.shape[1] != self.channels or features.shape[0] % z_t.shape[0]:
             raise ValueError(
                 f"{self.at} put out shape {tuple(features.shape)} for a batch of {z_t.shape[0]}; its first axis is the "

@@ -90,16 +90,24 @@ class DistributionMatching:
             loss = loss + self.adversary.student_loss(z_t, t, cond)
         return loss
 
-    def critic_loss(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
-        """The critic's loss, (B,): plain denoising of the student's videos. Of `x0` the shape alone is used."""
-        with torch.no_grad():
-            x = self.generate(x0, cond, generator=generator)
+    def critic_loss(
+        self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None, made: Tensor | None = None
+    ) -> Tensor:
+        """The critic's loss, (B,): plain denoising of the student's videos. Of `x0` the shape alone is used.
+
+        `made` is what `generate` made, where it is at hand.
+        """
+        x = self._made(x0, cond, generator, made)
         return DiffusionLoss(noise=self.noise)(
             self.critic, x, self._levels(x0, generator), cond, generator=generator
         )
 
-    def discriminator_loss(self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None) -> Tensor:
+    def discriminator_loss(
+        self, x0: Tensor, cond: Conditioning, *, generator: NoiseSource = None, made: Tensor | None = None
+    ) -> Tensor:
         """The discriminator's loss, (B,): softplus(-d(noised data)) + softplus(d(noised student)).
+
+        `made` is what `generate` made, where it is at hand.
 
         Raises:
             ValueError: no adversary.
@@ -108,8 +116,7 @@ class DistributionMatching:
             raise ValueError(
                 "this DistributionMatching has no adversary to train; give adversary=Adversary(...)"
             )
-        with torch.no_grad():
-            x = self.generate(x0, cond, generator=generator)
+        x = self._made(x0, cond, generator, made)
         t = self._levels(x0, generator)
         real = self._noised(x0, t, "distillation/real", generator)
         fake = self._noised(x, t, "distillation/noise", generator)
@@ -130,6 +137,10 @@ class DistributionMatching:
                 alpha, sigma = schedule.alpha_sigma(self.times[index + 1])
                 z = alpha * x + sigma * self._draw(like, f"distillation/renoise {index}", generator)
         return self.student(z, self.times[last], cond).x0
+
+    def _made(self, like: Tensor, cond: Conditioning, generator: NoiseSource, made: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            return self.generate(like, cond, generator=generator) if made is None else made.detach()
 
     def _levels(self, like: Tensor, generator: NoiseSource) -> Tensor:
         return self.levels.quantile(draw_uniform(generator, like, key="distillation/time"))

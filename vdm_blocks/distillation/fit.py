@@ -66,11 +66,16 @@ def fit_direction(
         answer there is nothing to find, and that is 0 too.
 
     Raises:
-        ValueError: an adapter without a head.
+        ValueError: an adapter without a head, or one that `context` guides already.
     """
     if adapter.head is None or adapter.direction is None:
         raise ValueError(
             "this ScaleAdapter has no direction to fit; give it head=, the name of the last layer"
+        )
+    if adapter.context is not None:
+        raise ValueError(
+            "this ScaleAdapter is guided by its context, and a direction that is fitted to all of guidance would add "
+            "what is there already; fit an adapter without context=, or let `learn` find what is left"
         )
     kept: list[tuple[tuple[Tensor, ...], Tensor]] = []
 

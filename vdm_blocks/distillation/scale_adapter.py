@@ -31,12 +31,14 @@ class ScaleAdapter(nn.Module):
     embedded as the time is: sinusoids of `angle` u, u its place in the range, and two linear maps. Guidance is
     cond + (scale - 1) (cond - uncond), linear in the scale, which an embedding must learn scale by scale and never
     quite does: with `head` the network has a second last layer for cond - uncond (`GuidanceDirection`), so that what
-    it learns at one scale it knows at all, and at scale 1 there is nothing to learn. All that is new starts at zero:
-    at first the network answers as it did, whatever the scale. Used outside of the adapter it is unchanged for good.
+    it learns at one scale it knows at all, along g, and at scale 1 there is nothing to learn. All new weights start at
+    zero: without `context` the network at first answers as it did, whatever the scale. Used outside of the adapter it
+    is unchanged for good.
 
     What starts at zero has far to go at the low rate that suits the network: begin with `fit_direction`, and give
     `added` a higher one, by `learn`'s `factors`. Or begin guided, with `context`, where the caption acts by the
-    embedding, as it does in our super-resolution stages: that has no weights, and is right to first order.
+    embedding, as it nearly does alone in networks that are shown most of the picture: that has no weights, and is right
+    to first order. `fit_direction` is for adapters without it.
 
     g has slope 1 where guidance begins. Guidance itself is straight, which an infinite `bend` is; but far out, where
     first order no longer holds, less is better, and what thresholded steps come to grows ever more slowly too.
@@ -54,7 +56,7 @@ class ScaleAdapter(nn.Module):
         knots: noise levels for which the second last layer is another.
         angle: that the fastest sinusoid turns by over the range, in radians.
         context: the name of the network's `ContextEncoder`, "context" in our networks. None is without the third line.
-        bend: how many scales g stays straight for; 1.5 suits `context`.
+        bend: how many scales g stays straight for.
 
     Raises:
         ValueError: a name that is not the network's, or a bend that is not positive; on a call, a scale that is missing

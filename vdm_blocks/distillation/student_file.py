@@ -58,7 +58,7 @@ def save_student(
         "knots": network.knots,
         "angle": network.angle,
         "context": network.context,
-        "bend": network.bend,
+        "bend": None if math.isinf(network.bend) else network.bend,
     }
     write_network(path, network, inner.spec, notes=notes, dtype=dtype, adapter=adapter)
 
@@ -92,7 +92,7 @@ def load_student(
                     knots=info.adapter.get("knots", 1),
                     angle=info.adapter.get("angle", _OLD_ANGLE),
                     context=info.adapter.get("context"),
-                    bend=info.adapter.get("bend", math.inf),
+                    bend=math.inf if info.adapter.get("bend") is None else info.adapter["bend"],
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} holds an adapter that this version cannot make: {error}") from error
