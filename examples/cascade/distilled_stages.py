@@ -185,10 +185,16 @@ def network_of(model: ModelDenoiser) -> nn.Module:
 def told_scales(plan: Plan, network: nn.Module, method: str) -> ScaleAdapter:
     """The network, told the guidance scale, for a student of `method`."""
     width, recipe = plan.unet.embedding, RECIPES[plan.name]
-    guided = {"context": "context"} if recipe.context else {"head": "head"}
     bend = math.inf if method == "guidance" and not recipe.context else recipe.bend
     return ScaleAdapter(
-        network, at="context.logsnr", width=width, scales=SCALES, hidden=48, bend=bend, **guided
+        network,
+        at="context.logsnr",
+        width=width,
+        scales=SCALES,
+        hidden=48,
+        head=None if recipe.context else "head",
+        context="context" if recipe.context else None,
+        bend=bend,
     )
 
 

@@ -105,12 +105,12 @@ def heard(
         eps = plan.noise.draw(
             torch.Generator().manual_seed(number), x0.shape, step=0, device=x0.device, dtype=x0.dtype
         )
-        time, *ends = (torch.full((len(x0),), one, dtype=torch.float64) for one in (t, *to))
+        time, mid, end = (torch.full((len(x0),), one, dtype=torch.float64) for one in (t, *to))
         z_t = diffuse(x0, eps, time, plan.schedule)
         told = [with_guidance_scale(cond, torch.full((len(x0),), scale)) for scale in (OFF, *SCALES)]
         with torch.inference_mode():
             aims = [
-                two_step_target(teacher, z_t, time, *ends, one) if halved else teacher(z_t, time, one).x0
+                two_step_target(teacher, z_t, time, mid, end, one) if halved else teacher(z_t, time, one).x0
                 for one in told
             ]
             answers = [student(z_t, time, one).x0 for one in told]

@@ -39,8 +39,8 @@ def test_what_is_heard_is_the_part_along_the_teachers_change() -> None:
 
 def test_the_page_says_what_was_measured_and_nothing_else() -> None:
     assert section({}) == ""
-    row = {f"{scale:g}": {"has": scale / 20, "wrong by": 0.25} for scale in (1.5, 3.0, 5.0, 15.0)}
-    row["embedding"] = 0.5
+    scales = {f"{scale:g}": {"has": scale / 20, "wrong by": 0.25} for scale in (1.5, 3.0, 5.0, 15.0)}
+    row = {"embedding": 0.5, **scales}
     assert section({"3-ssr": row}).splitlines()[-1] == (
         "| 3-ssr | 0.500 | 0.07 | 0.25 | 0.15 | 0.25 | 0.25 | 0.25 | 0.75 | 0.25 |"
     )
