@@ -18,7 +18,7 @@ from material import Captions
 from sampling import SAMPLING, Constant, Sampling, Swinging, stage_for
 from stages import PLANS, Plan
 from table_bench import pairs
-from table_collect import comparisons
+from table_collect import comparisons, upper_steps
 from table_page import page
 from table_read import REFERENCE_STREAM, Baselines, on_grid, scenes_digest
 from table_rows import DEMO, FEWER, TABLE, TEACHER, Clip, Part, Row, all_rows
@@ -78,6 +78,14 @@ def test_the_demo_s_rows_are_its_students_and_its_teachers() -> None:
         assert [part.steps for part in row.parts] == [own.steps for own in SAMPLING.values()][
             : len(row.parts)
         ]
+
+
+def test_the_stages_beyond_the_third_take_the_row_s_steps_or_what_the_demo_ships() -> None:
+    rows = {row.name: row for row in all_rows()}
+    assert upper_steps(rows["constant-256-128"]) == [128] * 3
+    assert upper_steps(rows["constant-8-8"]) == [8] * 3
+    assert upper_steps(rows["demo"]) == [RECIPES[name].shipped for name in ("4-ssr", "5-tsr", "6-tsr")]
+    assert upper_steps(rows["demo-full"]) == [SAMPLING["4-ssr"].steps] * 3
 
 
 def test_any_beginning_of_the_videos_has_many_prompts_and_seeds() -> None:
