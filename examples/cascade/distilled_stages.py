@@ -150,7 +150,7 @@ RECIPES: dict[str, Recipe] = {
 """For two hours on a core, all stages together, half of it the base's; a zoo that is used would take a hundred times as
 many updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
 noise: their last evaluation is at 0.35 or 0.5, and 32 steps on that grid look as clean as the two of `SAMPLING`. Where
-there is no guidance to halve the evaluations, four steps are shipped, which differ from eight by less than the seeds do.
+there is no guidance to halve the evaluations, four steps are shipped, which differ from eight less than the seeds do.
 Where the embedding hears nearly all that a caption does, which `heard.py` says of each stage, it is guided itself. The
 base learns most from packs of pictures, each of which shows 16 captions at 16 noise levels for the time of one clip;
 its rung of eight is sampled by its teacher's rule, in which outlines change less from frame to frame than in DDIM,
