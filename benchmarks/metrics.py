@@ -48,7 +48,7 @@ from vdm_blocks.metrics import (
     track_error,
     warping_error,
 )
-from vdm_blocks.metrics.damage import DAMAGES
+from vdm_blocks.metrics.damage import DAMAGES, separation
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 RASTER = Raster(frames=16, height=36, width=60, fps=3.0)
@@ -330,11 +330,9 @@ def keys_of(damage: str) -> list[tuple[str, float]]:
 
 
 def sensitivity(scores: Scores, name: str, damage: str) -> float:
-    """How many standard deviations between clips full strength lies on the bad side of clean (Cohen's d)."""
-    clean, bad = (scores[name][key] for key in (("clean", 0.0), (damage, 1.0)))
+    """How many standard deviations between clips full strength lies on the bad side of clean."""
     sign = -1.0 if name in WORSE_IF_LOW else 1.0
-    spread = ((clean.var() + bad.var()) / 2).sqrt() if len(clean) > 1 else clean.abs().mean()
-    return sign * float((bad.mean() - clean.mean()) / spread.clamp(min=1e-12))
+    return sign * separation(scores[name]["clean", 0.0], scores[name][damage, 1.0])
 
 
 def cell(value: float) -> str:

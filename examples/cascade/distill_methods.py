@@ -98,11 +98,9 @@ def direct_of(
         towards = multistep_of(plan, teacher, student, steps, fine)
         return nn.ModuleDict({"student": student}), lambda _update: towards
     critic = copy.deepcopy(student)
-    roles = nn.ModuleDict({"student": student, "critic": critic})
-    adversary = None
-    if method == "adversarial":
-        roles["critic"] = discriminator = discriminator_of(plan, critic)
-        adversary = Adversary(discriminator=discriminator)
+    head = discriminator_of(plan, critic) if method == "adversarial" else None  # the critic is part of it
+    roles = nn.ModuleDict({"student": student, "critic": critic if head is None else head})
+    adversary = None if head is None else Adversary(discriminator=head)
     matching = DistributionMatching(
         teacher, student, critic, times_of(plan, steps), adversary=adversary, noise=plan.noise
     )

@@ -90,21 +90,23 @@ class Recipe:
     context: bool = False
     bend: float = math.inf
     fitted: int = 32
-    halving: int = 40
+    halving: int = 80
     first: int = 0
     direct: int = 120
     batch: int = 2
     pictures: float | None = None
-    average: float = 0.0
+    average: float = 0.95
     rate: float = 1e-3
     quick: float = 2.0
-    rung_rate: float = 5e-4
+    rung_rate: float = 2e-4
     last: float = 0.35
     method: str = "progressive"
     rule: StepRule[Any] = DDIM()  # noqa: RUF009 - frozen
     shipped: int = STEPS
 
 
+BY_EMBEDDING = Recipe(guidance=400, context=True, bend=1.5, direct=200, rate=1e-4, rung_rate=3e-5)
+"""Of a guided stage whose caption acts by the embedding."""
 RECIPES: dict[str, Recipe] = {
     "1-base": Recipe(
         full=256,
@@ -115,37 +117,17 @@ RECIPES: dict[str, Recipe] = {
         direct=200,
         batch=3,
         pictures=0.7,
-        average=0.95,
         rate=3e-4,
-        rung_rate=2e-4,
         bend=1.0,
         last=0.0,
         rule=Ancestral(gamma=0.0),
     ),
-    "2-tsr": Recipe(
-        guidance=400,
-        context=True,
-        bend=1.5,
-        halving=80,
-        direct=200,
-        average=0.95,
-        rate=1e-4,
-        rung_rate=3e-5,
-    ),
-    "3-ssr": Recipe(
-        guidance=400,
-        context=True,
-        bend=1.5,
-        halving=80,
-        direct=200,
-        average=0.95,
-        rate=1e-4,
-        rung_rate=3e-5,
-    ),
-    "4-ssr": Recipe(halving=60, average=0.95, rung_rate=2e-4, last=0.5, shipped=4),
-    "5-tsr": Recipe(halving=80, average=0.95, rung_rate=2e-4, shipped=4),
-    "6-tsr": Recipe(halving=80, average=0.95, rung_rate=2e-4, shipped=4),
-    "7-ssr": Recipe(halving=80, average=0.95, batch=3, rung_rate=2e-4, last=0.5, shipped=4),
+    "2-tsr": BY_EMBEDDING,
+    "3-ssr": BY_EMBEDDING,
+    "4-ssr": Recipe(halving=60, last=0.5, shipped=4),
+    "5-tsr": Recipe(shipped=4),
+    "6-tsr": Recipe(shipped=4),
+    "7-ssr": Recipe(batch=3, last=0.5, shipped=4),
 }
 """For two hours on a core, all stages together, half of it the base's; a zoo that is used would take a hundred times as
 many updates (the paper's take 50,000 a rung). The upper stages, short of training, add grain where there is little
@@ -284,8 +266,8 @@ def choose_weights(plan: Plan, steps: str, weights: Path = WEIGHTS) -> Chosen:
     """What the demo's `--steps` means for a stage.
 
     'default' is the student in as many steps as it was distilled to, and 'full' the teacher in its own number; a number
-    up to 8 is the student's, a larger one the teacher's. A student that was distilled for the number is taken before
-    the one that is shipped (`few_student`). Where the student is missing, or is that of other weights
+    up to 8 is the student's, a larger one the teacher's. A student that was distilled for a number below that of
+    the shipped one is taken before it (`few_student`). Where the student is missing, or is that of other weights
     than the teacher's in `weights`, the teacher stands in for it.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from vdm_blocks.diffusion import diffuse
 from vdm_blocks.distillation import ToldGuidance, load_student, with_guidance_scale
 from vdm_blocks.distillation.targets import two_step_target
 from vdm_blocks.models.context import Context
-from vdm_blocks.types import Denoiser
+from vdm_blocks.types import Conditioning, Denoiser
 
 TIMES = (0.95, 0.85, 0.7, 0.5)
 OFF = 1.0
@@ -87,8 +87,6 @@ def heard(
     estimate of x0, or, of a rung, the x0 that leads as far as the teacher's two steps, both thresholded. Where the
     caption was dropped, as in training, there is no change.
     """
-    index = PLANS.index(plan)
-    batches = StudentBatches(plan, PLANS[index - 1] if index else None, captions, batch=1, seed=77)
     file = find_student(plan, students)
     teacher: Denoiser = ToldGuidance(model_of(plan, load_unet(find_weights(plan, weights))))
     student: Denoiser = model_of(plan, load_student(file))
@@ -100,14 +98,9 @@ def heard(
         jumps = list(jumps_of(plan, int(notes["rung"])))
         near = [min(jumps, key=lambda jump: abs(jump[0] - t)) for t in TIMES]
     found: dict[float, Heard] = {}
-    for number, (t, *to) in enumerate(near):
-        x0, cond = batches(number)
-        eps = plan.noise.draw(
-            torch.Generator().manual_seed(number), x0.shape, step=0, device=x0.device, dtype=x0.dtype
-        )
-        time, mid, end = (torch.full((len(x0),), one, dtype=torch.float64) for one in (t, *to))
-        z_t = diffuse(x0, eps, time, plan.schedule)
-        told = [with_guidance_scale(cond, torch.full((len(x0),), scale)) for scale in (OFF, *SCALES)]
+    for (z_t, time, cond), (_, *to) in zip(noised(plan, captions, [t for t, *_ in near]), near, strict=True):
+        mid, end = (torch.full_like(time, one) for one in to)
+        told = [with_guidance_scale(cond, torch.full((len(z_t),), scale)) for scale in (OFF, *SCALES)]
         with torch.inference_mode():
             aims = [
                 two_step_target(teacher, z_t, time, mid, end, one) if halved else teacher(z_t, time, one).x0
@@ -120,10 +113,23 @@ def heard(
     return found
 
 
-def by_embedding(plan: Plan, captions: Captions, weights: Path = WEIGHTS) -> float:
-    """Of what the caption changes in the teacher's answer, the part that is there when attention sees no caption."""
+def noised(
+    plan: Plan, captions: Captions, times: Sequence[float]
+) -> Iterator[tuple[Tensor, Tensor, Conditioning]]:
+    """A batch of the stage's own training data at each time: z_t, the times of its samples, and what they are told."""
     index = PLANS.index(plan)
     batches = StudentBatches(plan, PLANS[index - 1] if index else None, captions, batch=1, seed=77)
+    for number, t in enumerate(times):
+        x0, cond = batches(number)
+        eps = plan.noise.draw(
+            torch.Generator().manual_seed(number), x0.shape, step=0, device=x0.device, dtype=x0.dtype
+        )
+        time = torch.full((len(x0),), t, dtype=torch.float64)
+        yield diffuse(x0, eps, time, plan.schedule), time, cond
+
+
+def by_embedding(plan: Plan, captions: Captions, weights: Path = WEIGHTS) -> float:
+    """Of what the caption changes in the teacher's answer, the part that is there when attention sees no caption."""
     network = load_unet(find_weights(plan, weights))
     teacher = model_of(plan, network)
 
@@ -134,13 +140,7 @@ def by_embedding(plan: Plan, captions: Captions, weights: Path = WEIGHTS) -> flo
         return context._replace(text_mask=mask)
 
     found = []
-    for number, t in enumerate(TIMES):
-        x0, cond = batches(number)
-        eps = plan.noise.draw(
-            torch.Generator().manual_seed(number), x0.shape, step=0, device=x0.device, dtype=x0.dtype
-        )
-        time = torch.full((len(x0),), t, dtype=torch.float64)
-        z_t = diffuse(x0, eps, time, plan.schedule)
+    for z_t, time, cond in noised(plan, captions, TIMES):
         with torch.inference_mode():
             bare, whole = teacher(z_t, time, cond.without_text()).x0, teacher(z_t, time, cond).x0
             with network.context.register_forward_hook(unattended):

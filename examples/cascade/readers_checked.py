@@ -29,7 +29,7 @@ from vdm_blocks.data.render import render_sprites
 from vdm_blocks.data.scenes import SpriteScene, draw_scene
 from vdm_blocks.data.sprites import Concept, SpritePack
 from vdm_blocks.metrics import clip_score, r_precision
-from vdm_blocks.metrics.damage import DAMAGES
+from vdm_blocks.metrics.damage import DAMAGES, separation
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "metrics.md"
@@ -181,10 +181,8 @@ def in_order(found: Mapping[tuple[str, float], Tensor], name: str, damage: str) 
 
 
 def sensitivity(found: Mapping[tuple[str, float], Tensor], name: str, damage: str) -> float:
-    """How many standard deviations between clips full strength lies on the bad side of clean (Cohen's d)."""
-    clean, bad = found["clean", 0.0], found[damage, 1.0]
-    spread = ((clean.var() + bad.var()) / 2).sqrt() if len(clean) > 1 else clean.abs().mean()
-    return sign_of(name) * float((bad.mean() - clean.mean()) / spread.clamp(min=1e-9))
+    """How many standard deviations between clips full strength lies on the bad side of clean."""
+    return sign_of(name) * separation(found["clean", 0.0], found[damage, 1.0])
 
 
 def table(scores: Scores) -> str:

@@ -13,7 +13,7 @@ from distilled_stages import RECIPES
 from stages import PLANS, Plan
 from table_bench import PROMPTS, Bench
 from table_read import BASELINES, references
-from table_rows import Row, all_rows, table
+from table_rows import DEMO, Row, all_rows, table
 from table_sample import digest, missing, title_of, weights_of
 from table_sets import LEADING, Readings, Renders
 from table_summary import compare, figures
@@ -110,7 +110,7 @@ def pool_of(bench: Bench) -> Tensor:
 
 def upper_steps(row: Row) -> list[int]:
     """Steps of the stages beyond the third: as the row's own, but the demo's students take what each is shipped for."""
-    if row.name == "demo":
+    if row.group == DEMO and row.parts[-1].student:
         return [RECIPES[plan.name].shipped for plan in PLANS[3:6]]
     return [row.parts[-1].steps] * 3
 

@@ -20,6 +20,7 @@ from vdm_blocks.distillation import (
     save_student,
     with_guidance_scale,
 )
+from vdm_blocks.distillation.guided_context import guided_context
 from vdm_blocks.models import (
     JointSpec,
     LevelSpec,
@@ -155,6 +156,19 @@ def test_each_sample_has_its_scale_and_each_frame_its_caption() -> None:
         torch.testing.assert_close(
             adapter(Z, LOGSNR[:, None].expand(3, 2), with_guidance_scale(COND, own)), mixed
         )
+
+
+@pytest.mark.parametrize("by_frame", [False, True])
+def test_one_embedding_may_be_pushed_otherwise_in_each_frame(by_frame: bool) -> None:
+    encoder = Linear().double().context
+    given = (LOGSNR[:, None].expand(3, 2) if by_frame else LOGSNR, COND, Z.dtype, 2)
+    context = encoder(*given)
+    bare = encoder(given[0], COND.without_text(), Z.dtype, 2).emb
+    gain = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], dtype=torch.float64)
+    emb = guided_context(encoder, given, context, gain).emb
+    for t in range(2):
+        own, without = (x[:, t] if by_frame else x for x in (context.emb, bare))
+        torch.testing.assert_close(emb[:, t], own + gain[:, t, None] * (own - without))
 
 
 def test_a_transformer_is_guided_too() -> None:

@@ -37,8 +37,8 @@ class ScaleAdapter(nn.Module):
 
     What starts at zero has far to go at the low rate that suits the network: begin with `fit_direction`, and give
     `added` a higher one, by `learn`'s `factors`. Or begin guided, with `context`, where the caption acts by the
-    embedding, as it nearly does alone in networks that are shown most of the picture: that has no weights, and is right
-    to first order. `fit_direction` is for adapters without it.
+    embedding, as it does in two of the example cascade's stages (docs/distillation.md): that has no weights, and is
+    right to first order. `fit_direction` is for adapters without it.
 
     g has slope 1 where guidance begins. Guidance itself is straight, which an infinite `bend` is; but far out, where
     first order no longer holds, less is better, and what thresholded steps come to grows ever more slowly too.

@@ -92,7 +92,7 @@ def load_student(
                     knots=info.adapter.get("knots", 1),
                     angle=info.adapter.get("angle", _OLD_ANGLE),
                     context=info.adapter.get("context"),
-                    bend=math.inf if info.adapter.get("bend") is None else info.adapter["bend"],
+                    bend=info.adapter.get("bend") or math.inf,
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} holds an adapter that this version cannot make: {error}") from error

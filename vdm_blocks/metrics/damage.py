@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["DAMAGES", "add_flicker", "add_noise", "blur", "freeze", "shuffle_frames"]
+__all__ = ["DAMAGES", "add_flicker", "add_noise", "blur", "freeze", "separation", "shuffle_frames"]
 
 
 def add_noise(video: Tensor, strength: float) -> Tensor:
@@ -62,3 +62,15 @@ DAMAGES: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
     {"noise": add_noise, "blur": blur, "shuffle": shuffle_frames, "freeze": freeze, "flicker": add_flicker}
 )
 """All of them by the names that the table in docs/metrics.md has."""
+
+
+def separation(clean: Tensor, damaged: Tensor) -> float:
+    """(mean(damaged) - mean(clean)) / sqrt((var(clean) + var(damaged)) / 2), Cohen's d of a metric's values, (N,) each.
+
+    Of one value, a metric of whole sets, the difference is relative to the clean one.
+
+    >>> separation(torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1.0, 2.0, 3.0]))
+    2.0
+    """
+    spread = ((clean.var() + damaged.var()) / 2).sqrt() if len(clean) > 1 else clean.abs().mean()
+    return float((damaged.mean() - clean.mean()) / spread.clamp(min=1e-12))
